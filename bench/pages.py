@@ -24,6 +24,8 @@ from coinslot.store.db import Connection
 BUDGET_MS = 50
 BUDGET_QUERIES = 12
 SHOPPERS = 200_000
+CATALOGUE = 200_000
+EVENTS = 500_000
 
 # The pages, under the names in `named` below. A page that does not exist yet is left out of the table.
 PAGES = (
@@ -163,7 +165,29 @@ def happen(home: Path) -> None:
         )
 
     installation.database.write_here(write)
+    installation.database.write_here(fill_records)
     installation.database.close()
+
+
+def fill_records(tx: Connection) -> None:
+    """A long catalogue, and events of a year, of which few are of the rarest type."""
+    numbers = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count)"
+    tx.execute(
+        f"""{numbers} INSERT INTO items (game_id, sku, name, created_at, updated_at)
+            SELECT (SELECT id FROM games), printf('item-%d', n), printf('Sword of level %d', n), :now, :now
+            FROM numbers""",
+        {"count": CATALOGUE, "now": clock.stamp()},
+    )
+    tx.execute(
+        f"""{numbers} INSERT INTO events (id, game_id, partner, type, dedupe_key, player_id, data, environment, is_test,
+                                          received_at)
+            SELECT n, (SELECT id FROM games), 'appcharge',
+                   CASE WHEN n % 100000 = 7 THEN 'appcharge.rare' ELSE 'player.login' END, printf('bench-%d', n),
+                   printf('player-%d', n % 5000), '{{}}', 'live', 0, {RECEIVED.replace(":rows", ":count")}
+            FROM numbers""",
+        {"count": EVENTS},
+    )
+    tx.execute("UPDATE sequences SET last_id = :count WHERE name = 'events'", {"count": EVENTS})
 
 
 def fill_search(home: Path) -> None:

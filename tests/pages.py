@@ -138,6 +138,7 @@ PAGES = {
         tuple(f"{{game}}/integration/{each}" for each in ("appcharge", "playtem", "playcamp")), "Keys"
     ),
     "keys": Page(("{game}/integration/keys",), "Keys"),
+    "payment_mapping": Page(("{game}/mapping/payments",), "Ask for payments"),
     "mapping": Page(
         tuple(f"{{game}}/mapping{each}" for each in ("", "?what=playcamp.payments.map", "?what=destination.game")), ""
     ),

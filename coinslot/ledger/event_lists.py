@@ -14,7 +14,7 @@ from coinslot.store.paging import LAST_ID, cut
 
 PAGE_ROWS = 50
 ROWS_AT_ONCE = 1000
-LOOKED_AT = 5000
+LOOKED_AT = 20_000
 TYPES_AMONG = 500  # of a game's newest events
 
 _COLUMNS = "id, type, partner, player_id, external_id, data, is_test, environment, occurred_at, received_at"

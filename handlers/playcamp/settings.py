@@ -253,6 +253,12 @@ SETTINGS: Mapping[str, Setting] = {
     "playcamp.payments.since": Setting(
         "where the first poll begins: ISO date or time; empty: a day ago", text(64), title="First poll begins at"
     ),
+    "playcamp.payments.polling": Setting(
+        "whether payments are asked for by themselves; off: all can be set and tried, and nothing is read",
+        one_of("on", "off"),
+        "on",
+        title="Polling",
+    ),
     "playcamp.payments.every_seconds": Setting(
         "pause between polls", whole_number(10, 86400), "300", title="Pause between polls, in seconds"
     ),

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from coinslot.outbox import destinations
-from handlers.dashboard.integration.mapping import LARGEST_PASTED
+from handlers.dashboard.integration.payment_mapping import LARGEST_PASTED
+from handlers.playcamp.payments import polling
 from handlers.playcamp.payments.window_preview import masked
 from tests.conftest import Studio
 from tests.fakes.game_payments import GamePayments
@@ -255,3 +256,93 @@ class TestWindow:
         payments.pay("<script>alert(1)</script>\u202e", at=time.time() - 3600, user="1", product="a" * 10_000)
         text = browser.post(f"{PAGE}/window").text
         assert_has(text, without=("<script>alert", "\u202e"))
+
+
+class TestPolling:
+    """Everything is tried before anything is saved, and no poll begins before the owner says so."""
+
+    PAYMENTS = f"{PAGE}/payments"
+
+    @pytest.fixture
+    def payments(self, studio):
+        with GamePayments("nested", key="the-payments-key-1") as payments:
+            payments.set_up(studio)
+            yield payments
+
+    @pytest.fixture
+    def form(self, payments, installation, studio):
+        """What the owner types, with nothing of it saved."""
+        settings = installation.games.by_slug("demo").settings
+        typed = {name: settings[f"playcamp.payments.{name}"] for name in ("url", "rows", "next", "map")}
+        for name in typed:
+            studio.config(f"playcamp.payments.{name}", "")
+        return typed
+
+    @pytest.fixture
+    def poll(self, installation):
+        return lambda: polling.run(installation, installation.games.by_slug("demo"))
+
+    def saved(self, db):
+        rows = db("SELECT key, value FROM settings WHERE key LIKE 'playcamp.payments.%'")
+        return {row["key"].removeprefix("playcamp.payments."): row["value"] for row in rows}
+
+    def test_it_is_tried_without_saving(self, browser, payments, form, db):
+        payments.pay("GP-1", at=time.time() - 3600)
+        before = self.saved(db), db("SELECT * FROM audit")
+        text = html.unescape(browser.post(f"{PAGE}/window", **form).text)
+        assert_has(text, '"transactionId": "GP-1"', "Not saved yet")
+        assert form["map"] in text
+        assert (self.saved(db), db("SELECT * FROM audit")) == before
+        assert not db("SELECT 1 FROM payments")
+
+    def test_saving_begins_no_polls_and_begin_does_from_since_on(self, browser, payments, form, poll, db):
+        payments.pay("GP-old", at=time.time() - 9 * 86400)
+        payments.pay("GP-new", at=time.time() - 3600)
+        assert browser.post(self.PAYMENTS, **form, do="save").status_code == 303
+        assert {name: self.saved(db).get(name) for name in ("url", "polling")} == {"url": form["url"], "polling": "off"}
+        assert (poll(), len(payments.requests)) == (None, 0)
+        assert "not polling" in browser.get(self.PAYMENTS).text
+        since = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 12 * 86400))
+        assert browser.post(self.PAYMENTS, **form, do="begin", since=since).location.endswith("said=polling")
+        assert (self.saved(db)["polling"], self.saved(db)["since"]) == ("on", since)
+        while poll() == 0.0:
+            pass
+        assert {row["transaction_id"] for row in db("SELECT * FROM payments")} == {"GP-old", "GP-new"}
+        assert "Payments are being read" in browser.get(self.PAYMENTS).text
+        asked = len(payments.requests)
+        browser.post(self.PAYMENTS, **form, do="stop")
+        assert (poll(), len(payments.requests)) == (None, asked)
+        # What is saved while they run changes nothing about that.
+        browser.post(self.PAYMENTS, **form, do="begin")
+        browser.post(PAGE, what=MAP, expression=form["map"], do="save")
+        assert self.saved(db)["polling"] == "on"
+
+    def test_the_last_setting_that_is_saved_on_the_page_of_mappings_begins_no_polls(self, browser, form, studio, db):
+        studio.config("playcamp.payments.url", form["url"])
+        studio.config("playcamp.payments.rows", form["rows"])
+        browser.post(PAGE, what=MAP, expression=form["map"], do="save")
+        assert self.saved(db)["polling"] == "off"
+
+    def test_by_command_polls_begin_with_the_third_setting(self, studio, form, poll, payments):
+        for name, value in form.items():
+            studio.config(f"playcamp.payments.{name}", value)
+        poll()
+        assert payments.requests
+
+    @pytest.mark.parametrize(
+        ("field", "value", "do"),
+        [
+            *(("map", "a[", "save"), ("url", "nowhere", "save"), ("rows", "", "begin"), ("url", "", "begin")),
+            *(("since", "soon", "begin"), ("do", "else", "else")),
+        ],
+    )
+    def test_what_cannot_be_is_said_and_not_saved(self, browser, form, field, value, do, db):
+        before = self.saved(db)
+        answer = browser.post(self.PAYMENTS, **{**form, "do": do, field: value})
+        assert answer.status_code == 400
+        assert self.saved(db) == before
+
+    def test_the_pages_lead_there(self, browser, studio):
+        for page in ("/games/demo/integration", "/games/demo/payments", f"{PAGE}?what={MAP}"):
+            assert f'href="{self.PAYMENTS}"' in browser.get(page).text
+        assert f'href="{PAGE}"' in browser.get("/games/demo/integration").text

@@ -49,7 +49,7 @@ def listed(answer):
 
 class TestList:
     def test_each_state_has_its_list_and_its_count(self, browser, keep):
-        assert_has(text_of(browser.get(LIST)), "POST /game/v1/payments", "playcamp.payments.url")
+        assert_has(text_of(browser.get(LIST)), "POST /game/v1/payments", "try how they are asked for")
         keep(2, 1, problem="market x is in no table")
         keep(3, 10)
         keep(1, 20, state="registered")

@@ -43,6 +43,8 @@ SAID = {
     "heartbeat-off": "The heartbeat is off.",
     "retired": "The old value is no longer valid.",
     # integration
+    "polling": "Saved. Payments are asked for from now on.",
+    "polling-off": "Polling is stopped. What was read stays.",
     "key-set": "The key is set. It holds from the next call on.",
     "key-rotated": "The new value is set. The old one stays valid until you retire it.",
     "key-mistyped": "The new value is set. The one before was never used and is gone; the older one stays valid.",

@@ -18,15 +18,14 @@ from coinslot.games.options import Setting
 from coinslot.outbox import destinations, lists
 from coinslot.store.db import Connection
 from handlers.dashboard.frame.pages import PageError, page, read, see_other, show_on_error, who, write
+from handlers.dashboard.integration.payment_mapping import LARGEST_PASTED, PAYMENTS, hold, printed
 from handlers.kit.previews import Formula, Made, Sample
 from handlers.kit.receive import current_installation, partners
 
-LARGEST_PASTED = 64 * 1024
 LONGEST_RESULT = 16 * 1024  # characters shown
 LONGEST_DOCUMENT = 8 * 1024  # likewise
 PASTED = "pasted"
 DESTINATION = "destination."  # and its name: the key of its success rule
-TRIED_DAYS = (1, 7, 30)
 RULES = ("2xx", "200")  # of success, that are no expressions
 
 
@@ -48,26 +47,6 @@ def preview_mapping(game: Game) -> AnyResponse:
     catalogue = current_installation().catalogue
     write(lambda tx: _save(tx, catalogue, game, formula, expression))
     return see_other("mapping", "saved", what=formula.key)
-
-
-def try_window(game: Game) -> Response:
-    """Ask the game's payment API for one page, show it, and store nothing."""
-    tries = [partner.try_window for partner in partners() if partner.try_window is not None]
-    wanted = request.form.get("days", "")
-    days = int(wanted) if wanted in map(str, TRIED_DAYS) else TRIED_DAYS[0]
-    trial = tries[0](current_installation(), game, days)
-    first = [json.dumps(row.raw, indent=2, default=str) for row in trial.rows[:1]]
-    return page(
-        "window.html",
-        trial=trial,
-        rows=[
-            (_printed(row.raw, 4096)[0], None if row.payment is None else _printed(row.payment, 4096)[0], row)
-            for row in trial.rows
-        ],
-        first=first[0] if first and len(first[0]) <= LARGEST_PASTED else None,
-        days=days,
-        choices=TRIED_DAYS,
-    )
 
 
 def _page(
@@ -95,8 +74,7 @@ def _page(
         pasted=pasted[:LARGEST_PASTED],
         problem=problem,
         longest=LONGEST_EXPRESSION,
-        can_try=formula.key.startswith("playcamp.payments."),
-        choices=TRIED_DAYS,
+        is_of_payments=formula.key.startswith(PAYMENTS),
         **_preview(game, formula, expression, sample, pasted if shown == PASTED else None),
     )
 
@@ -111,14 +89,14 @@ def _preview(game: Game, formula: Formula, expression: str, sample: Sample, past
         except ValueError as error:
             return found | {"error": f"The pasted data cannot be read: {error}"}
     else:
-        found["document"] = _printed(document, LONGEST_DOCUMENT)[0]
+        found["document"] = printed(document, LONGEST_DOCUMENT)[0]
     try:
         if len(expression) > LONGEST_EXPRESSION:
             raise ExpressionError(f"an expression has at most {LONGEST_EXPRESSION} characters")
         made = formula.apply(game, expression, document)
     except ExpressionError as error:
         return found | {"error": str(error), "around": _around(expression, str(error))}
-    result, is_cut = _printed(made.value, LONGEST_RESULT)
+    result, is_cut = printed(made.value, LONGEST_RESULT)
     return found | {"made": made, "result": result, "is_cut": is_cut}
 
 
@@ -146,12 +124,6 @@ def _around(expression: str, message: str) -> tuple[str, str, str] | None:
     at = int(found[1]) - 1
     before, after = expression[max(0, at - 60) : at], expression[at + 1 : at + 60]
     return before, expression[at : at + 1] or " ", after
-
-
-def _printed(value: Any, longest: int) -> tuple[str, bool]:
-    """A document as indented JSON, and whether it was cut."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    return text[:longest], len(text) > longest
 
 
 def _chosen(formulas: Sequence[Formula], key: str | None) -> Formula:
@@ -214,3 +186,5 @@ def _save(tx: Connection, catalogue: Mapping[str, Setting], game: Game, formula:
         destinations.set_success(tx, game.slug, formula.key.removeprefix(DESTINATION), expression, who())
     else:
         games.set_setting(tx, catalogue, game.slug, formula.key, expression, who())
+        if formula.key.startswith(PAYMENTS):
+            hold(tx, catalogue, game, who())

@@ -73,7 +73,8 @@ def payments(game: Game) -> Response:
         watermark=None if polling is None else _watermark(polling["cursor"]),
         share=share,
         refresh_seconds=None if share is None else CATCHING_UP_SECONDS,
-        is_polling=all(game.settings[f"playcamp.payments.{name}"] for name in ("url", "rows", "map")),
+        is_polling=all(game.settings[f"playcamp.payments.{name}"] for name in ("url", "rows", "map"))
+        and game.is_on("playcamp.payments.polling"),
         takes_orders=game.is_on("playcamp.register_appcharge"),
         has_key=bool(game.keys("playcamp.api_key")),
         back=whole(request.args.get("back")),

@@ -28,7 +28,7 @@ from handlers.playcamp.payments import registration, sends
 from handlers.playcamp.payments.game_answer import KEY_REFUSED, SourceError
 from handlers.playcamp.payments.progress import Gap, Progress, Window
 from handlers.playcamp.payments.rules import rules
-from handlers.playcamp.payments.source import RowError, Source, is_configured
+from handlers.playcamp.payments.source import RowError, Source, is_polled
 from handlers.playcamp.settings import is_sandbox
 
 JOB = "playcamp.poll"
@@ -47,7 +47,7 @@ Watch = Callable[[Progress, int], None]  # is called with the progress, and how 
 
 def run(installation: Installation, game: Game) -> float | None:
     """Poll for a while; returns the seconds until the next run. Raises JobError; only what is stored counts as read."""
-    if not is_configured(game):
+    if not is_polled(game):
         return None
     end = math.floor(clock.now()) - int(game.settings["playcamp.payments.lag_seconds"])
     before = watermark(installation, game)
@@ -70,7 +70,7 @@ def run_refunds(installation: Installation, game: Game) -> float | None:
     It begins before the polls did if a backfill has brought payments. The watermark of the polls does not move.
     """
     days = int(game.settings["playcamp.payments.refund_days"])
-    if not is_configured(game) or not days:
+    if not is_polled(game) or not days:
         return None
     polled = watermark(installation, game)
     if polled is None or polled.through is None:

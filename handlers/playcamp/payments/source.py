@@ -83,6 +83,11 @@ def is_configured(game: Game) -> bool:
     return all(game.settings[f"playcamp.payments.{name}"] for name in _CONFIGURED)
 
 
+def is_polled(game: Game) -> bool:
+    """Whether they are: the owner may set everything up before the first poll."""
+    return is_configured(game) and game.is_on("playcamp.payments.polling")
+
+
 class Source:
     """A game's payment API. Raises :class:`SourceError` if the configuration cannot work."""
 
