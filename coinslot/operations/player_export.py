@@ -129,11 +129,13 @@ def _transactions(connection: Connection, key: Mapping[str, Any]) -> Iterator[di
 
 
 def _with_grants(connection: Connection, key: Mapping[str, Any], rows: Rows) -> None:
-    """Add to transactions their grants with items and deliveries, refunds, conflicts, and events about the order."""
+    """Add to transactions their grants with items and deliveries, refunds and requests for them, conflicts, and events
+    about the order.
+    """
     values = {**key, "ids": json.dumps([row["id"] for row in rows])}
     by_id = {row["id"]: row for row in rows}
     for row in rows:
-        row |= {"grants": [], "refunds": [], "conflicts": [], "events": []}
+        row |= {"grants": [], "refunds": [], "refund_requests": [], "conflicts": [], "events": []}
         row["figures"] = packing.figures(row["figures"])
         row["raw_body"] = packing.body(row["raw_body"])
         _read_body(row)
@@ -153,7 +155,12 @@ def _with_grants(connection: Connection, key: Mapping[str, Any], rows: Rows) -> 
         if sku is not None:
             grants[row["id"]]["items"].append({"sku": sku, "quantity": int(quantity)})
     _add_deliveries(connection, "grant_id", grants)
-    for name, query in (("refunds", _OF_REFUNDS), ("conflicts", _OF_CONFLICTS), ("events", _OF_ORDERS)):
+    for name, query in (
+        ("refunds", _OF_REFUNDS),
+        ("refund_requests", _OF_REQUESTS),
+        ("conflicts", _OF_CONFLICTS),
+        ("events", _OF_ORDERS),
+    ):
         for row in _rows(connection, query, values):
             of = row.pop("of")
             row.pop("id", None)
@@ -167,6 +174,9 @@ def _with_grants(connection: Connection, key: Mapping[str, Any], rows: Rows) -> 
 _OF_REFUNDS = """SELECT r.transaction_id AS of, r.reason, r.amount, r.outcome, r.grant_id, r.is_test, r.occurred_at,
                         r.created_at, r.settled_at
                  FROM json_each(:ids) i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value ORDER BY r.id"""
+_OF_REQUESTS = """SELECT q.transaction_id AS of, q.state, q.reason, q.detail, q.created_at, q.answered_at, q.ended_at
+                  FROM json_each(:ids) i CROSS JOIN /* hint */ refund_requests q ON q.transaction_id = i.value
+                  ORDER BY q.id"""
 _OF_CONFLICTS = """SELECT c.transaction_id AS of, c.external_id, c.raw_body, c.seen, c.first_at, c.last_at
                    FROM json_each(:ids) i CROSS JOIN /* hint */ conflicts c ON c.transaction_id = i.value
                    WHERE c.player_id = :player_id ORDER BY c.id"""

@@ -288,6 +288,13 @@ def test_forgetting_the_player_empties_what_was_typed_and_keeps_the_request(ask,
     assert row == {"state": "sent", "reason": "", "detail": "", "reference": ORDER}
 
 
+def test_the_player_may_read_it(ask, client, studio):
+    ask()
+    answer = client.get("/game/v1/players/alice/export", headers={"Authorization": f"Bearer {studio.token}"})
+    (bought,) = answer.json["transactions"]
+    assert [(each["state"], each["reason"]) for each in bought["refund_requests"]] == [("sent", "asked by mail")]
+
+
 KILLED = """
 from app import create_app
 from handlers.kit import refunding
