@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
@@ -16,3 +17,9 @@ class Settings:
     is_relaying: bool
     may_call_private: bool
     metrics_token: str | None = field(default=None, repr=False)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the public address leads to this machine alone, where no partner can call."""
+        host = urlsplit(self.public_url).hostname or ""
+        return host in ("localhost", "::1") or host.startswith("127.")

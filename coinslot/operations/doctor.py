@@ -182,7 +182,7 @@ def public_url(settings: Settings) -> Iterator[Checked]:
                 "caller's."
             )
             yield Trouble("proxies", LOOK, sentence, "Set COINSLOT_TRUSTED_PROXIES to the number of proxies in front.")
-    elif parts.hostname in ("localhost", "::1") or (parts.hostname or "").startswith("127."):
+    elif settings.is_local:
         yield f"COINSLOT_PUBLIC_URL {url} (this machine alone; partners need an https address)"
     else:
         sentence = f"COINSLOT_PUBLIC_URL {url} is not https: keys and player data would be readable on the way."

@@ -150,12 +150,12 @@ SENTENCES: Mapping[str, Said] = {
     "payments_quarantined": Said(
         WRONG,
         "{count} [payment was|payments were] refused too often and [is|are] not tried any more.",
-        *("", "/payments?state=quarantined", "See why and try again"),
+        *("", "/payments?state=quarantined", "See why and redrive"),
     ),
     "payment_refunds": Said(
         WRONG,
         "[The refund of {count} payment was|The refunds of {count} payments were] refused too often.",
-        *("", "/payments?state=refund-refused", "See why and try again"),
+        *("", "/payments?state=refund-refused", "See why and redrive"),
     ),
     "conversions": Said(
         WRONG,

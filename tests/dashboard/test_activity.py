@@ -2,13 +2,16 @@
 
 import csv
 import io
+import re
 
 import pytest
 
 from coinslot.store import audit
 from coinslot.store.audit import Wanted
 from coinslot.store.paging import LAST_ID
+from handlers.dashboard.account.activity import MEANINGS
 from tests.pages import HOSTILE, assert_has
+from tests.servers import ROOT
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def rows_of(answer):
 
 def test_it_shows_who_did_what_to_which_game(browser, studio):
     page = browser.get("/activity").text
-    assert_has(page, "added a game", "Demo", "signed in, from")
+    assert_has(page, "Added the game", "Demo", "Signed in, from")
 
 
 def test_it_filters_by_game_actor_and_word(browser, installation, studio, other, db):
@@ -120,3 +123,12 @@ def test_it_asks_little_of_the_database_and_only_by_index(browser, installation,
             assert any("SEARCH audit" in step for step in plan), plan
             assert not any("TEMP B-TREE" in step for step in plan), plan
             assert not any(step == "SCAN audit" for step in plan), plan
+
+
+def test_every_action_that_is_recorded_has_words():
+    """Those whose word stands in the call; the others are made of parts, and stand in the table too."""
+    sources = [each for folder in ("coinslot", "handlers") for each in (ROOT / folder).rglob("*.py")]
+    calls = [call[:100] for each in sources for call in each.read_text().split("audit.record(")[1:]]
+    actions = {word for call in calls for word in re.findall(r'"([a-z-]+(?:\.[a-z-]+)+)", ', call)}
+    assert {"game.token.retire", "order.reverse", "secret.rotate"} <= actions
+    assert sorted(actions - set(MEANINGS)) == []

@@ -36,7 +36,7 @@ def test_a_target_is_added_tested_and_removed(browser, service, db):
         "alert.remove",
     ]
     assert SECRET not in str(db("SELECT * FROM audit"))
-    assert "added an alert target" in browser.get("/activity").text
+    assert "Added the alert target" in browser.get("/activity").text
 
 
 @pytest.mark.parametrize(

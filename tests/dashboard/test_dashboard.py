@@ -234,3 +234,15 @@ def test_it_is_ready_only_with_its_key_and_a_writable_database(client, installat
     installation.database.path.write_bytes(b"not a database, but long enough to be looked at" * 100)
     assert (ready()[0], ready()[2]["database"]) == (503, "not writable")
     assert client.get("/healthz").status_code == 200
+
+
+def test_an_address_of_nobody_is_a_page_for_who_is_signed_in_and_json_for_anybody_else(browser, client, studio):
+    page, other = browser.get("/nope"), client.get("/nope")
+    assert (page.status_code, page.mimetype) == (404, "text/html")
+    assert 'href="/activity"' in page.text
+    assert "Content-Security-Policy" in page.headers
+    assert (other.status_code, other.mimetype) == (404, "application/json")
+    client.set_cookie("coinslot_session", "made-up")
+    assert client.get("/nope").mimetype == "application/json"
+    within = browser.get("/games/demo/nope")
+    assert (within.status_code, within.mimetype) == (404, "text/html")

@@ -132,7 +132,7 @@ class TestRedrive:
             assert "no room" in page.text
             assert "not sent again until you redrive it" in text_of(page)
             answer = browser.post(f"{LIST}/{dead['id']}/redrive", reason="server was  full")
-            assert "Put back" in text_of(follow(browser, answer))
+            assert "Redriven" in text_of(follow(browser, answer))
             owed.drain()
         page = text_of(browser.get(f"{LIST}/{dead['id']}"))
         assert_has(page, "It was delivered", "status 500", "status 200")
@@ -156,7 +156,7 @@ class TestRedrive:
             owed.fail(claim)
         assert len(owed.deliveries("dead")) == 4
         answer = browser.post(f"{LIST}/redrive", id=["1", "3", "77", "x", "1"], state="dead", which="selected")
-        assert "2 put back." in text_of(follow(browser, answer))
+        assert "2 redriven." in text_of(follow(browser, answer))
         assert [row["id"] for row in owed.deliveries("waiting")] == [1, 3]
         (row,) = db("SELECT * FROM audit WHERE action = 'delivery.redrive'")
         assert row["subject"] == "1, 3, 77, 1 (2)"
@@ -176,9 +176,9 @@ class TestRedrive:
         answer = browser.post(path, which="all", state="dead", destination="nowhere")
         assert "There was nothing to do" in text_of(follow(browser, answer))
         answer = browser.post(path, which="all", state="dead", destination="one", reason=HOSTILE)
-        assert "3 put back." in text_of(follow(browser, answer))
+        assert "3 redriven." in text_of(follow(browser, answer))
         assert len(owed.deliveries("dead")) == 3
-        assert "3 put back." in text_of(follow(browser, browser.post(path, which="all", state="dead")))
+        assert "3 redriven." in text_of(follow(browser, browser.post(path, which="all", state="dead")))
         assert owed.deliveries("dead") == []
 
     def test_those_that_wait_are_put_back_too_one_or_all(self, browser, owed, db):
@@ -187,13 +187,13 @@ class TestRedrive:
         later = "UPDATE deliveries SET attempts_made = 4, next_attempt_at = '2999-01-01T00:00:00.000000Z'"
         owed.write(lambda tx: tx.execute(later))
 
-        assert "Put back all" in browser.get(f"{LIST}?state=waiting").text
+        assert "Redrive all" in browser.get(f"{LIST}?state=waiting").text
         assert "Redrive" in browser.get(f"{LIST}/1").text
         assert browser.post(f"{LIST}/1/redrive").status_code == 303
         answer = follow(browser, browser.post(f"{LIST}/redrive", which="all", state="dead"))
         assert "There was nothing to do" in text_of(answer)
         answer = follow(browser, browser.post(f"{LIST}/redrive", which="all", state="waiting"))
-        assert "2 put back." in text_of(answer)
+        assert "2 redriven." in text_of(answer)
 
         assert len(owed.claim()) == 3
         assert {row["attempts_made"] for row in owed.deliveries()} == {0}

@@ -143,7 +143,7 @@ class TestRedrive:
         page = browser.get(f"{LIST}/T-1")
         assert "no such product" in page.text
         answer = follow(browser, browser.post(f"{LIST}/redrive", transaction_id="T-1"))
-        assert_has(text_of(answer), "Put back", "to be registered")
+        assert_has(text_of(answer), "Redriven", "to be registered")
         assert db("SELECT state FROM payments") == [{"state": "waiting"}]
         (row,) = db("SELECT actor, subject FROM audit WHERE action = 'payment.redrive'")
         assert row == {"actor": "owner", "subject": "T-1"}
@@ -164,7 +164,7 @@ class TestRedrive:
         assert listed(browser.get(f"{LIST}?state=refund-refused")) == ["T-10"]
         assert "refused it too often" in browser.get(f"{LIST}/T-10").text
         answer = follow(browser, browser.post(f"{LIST}/redrive", which="all"))
-        assert "4 put back." in text_of(answer)
+        assert "4 redriven." in text_of(answer)
         assert {row["state"] for row in db("SELECT state FROM payments")} == {"waiting", "registered"}
         assert db("SELECT * FROM payments WHERE refund_state = 'quarantined'") == []
 

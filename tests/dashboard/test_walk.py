@@ -102,7 +102,7 @@ def test_from_setup_to_export(chromium, server, viewport, has_script):
 
         def is_dead():
             page.goto("/games/demo/deliveries?state=dead")
-            return page.get_by_role("button", name="Put back what is ticked").count()
+            return page.get_by_role("button", name="Redrive what is ticked").count()
 
         until(is_dead, "the delivery is dead", 20)
         page.goto("/")
@@ -110,7 +110,7 @@ def test_from_setup_to_export(chromium, server, viewport, has_script):
         page.goto("/games/demo/deliveries?state=dead")
         page.locator("input[name=id]").check()
         page.get_by_label("Reason").fill("the game is back")
-        page.get_by_role("button", name="Put back what is ticked").click()
+        page.get_by_role("button", name="Redrive what is ticked").click()
         page.get_by_role("status").first.wait_for()
 
         def is_delivered():

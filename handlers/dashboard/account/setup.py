@@ -1,5 +1,7 @@
 """Setup, once: the form behind the link in the log."""
 
+from typing import Any
+
 from flask import Response, request
 
 from coinslot.access import owner, people, sessions
@@ -19,7 +21,7 @@ def setup() -> Response:
     except LinkError as error:
         return _spent(error)
     has_game = bool(games.every(read()))
-    return page("setup.html", token=request.args["token"], has_game=has_game, problem=None, form={})
+    return page("setup.html", token=request.args["token"], has_game=has_game, problem=None, form={}, **_address())
 
 
 def complete_setup() -> Response:
@@ -49,13 +51,19 @@ def complete_setup() -> Response:
         api_token, session = installation.database.write(set_up)
     except (people.PersonError, games.GameError) as error:
         form = {"slug": slug, "name": name}
-        return page("setup.html", 400, token=token, has_game=has_game, problem=str(error), form=form)
+        return page("setup.html", 400, token=token, has_game=has_game, problem=str(error), form=form, **_address())
     except LinkError as error:  # another setup was first, in the moment between the check and the write
         return _spent(error)
     urls = addresses_of(slug, partners(), installation.settings.public_url) if api_token else []
-    done = page("done.html", slug=slug, api_token=api_token, urls=urls)
+    done = page("done.html", slug=slug, api_token=api_token, urls=urls, **_address())
     set_cookie(done, SESSION_COOKIE, session)
     return done
+
+
+def _address() -> dict[str, Any]:
+    """The public address, and whether it leads to this computer alone, where no partner can call."""
+    settings = current_installation().settings
+    return {"public_url": settings.public_url, "is_local": settings.is_local}
 
 
 def _spent(error: LinkError) -> Response:

@@ -15,7 +15,7 @@ from handlers.kit.wording import ago, amount, capped, delay, money, number, unti
 SAID = {
     "saved": "Saved.",
     "removed": "Removed.",
-    "redriven": "Put back: it will be delivered again.",
+    "redriven": "Redriven: it will be delivered.",
     "reversed": "Reversed.",
     "signed-out": "You are signed out.",
     "ended": "The other browsers are signed out.",
@@ -27,7 +27,7 @@ SAID = {
     "forgotten": "The player is forgotten. The sums stay.",
     "nothing": "There was nothing to do.",
     # deliveries and payments
-    "put-back": "Put back: they will be sent again.",
+    "put-back": "Redriven: they will be sent.",
     "paused": "Paused. Its deliveries wait until you resume it.",
     "resumed": "Resumed. What has waited longest goes first.",
     "too-late": "That took too long. Please enter your password once more.",

@@ -117,7 +117,7 @@ def redrive_deliveries(game: Game) -> AnyResponse:
     ids = [number for each in request.form.getlist("id")[:MOST_SELECTED] if (number := whole(each)) is not None]
     is_all = request.form.get("which") == "all"
     if not is_all and not ids:
-        raise PageError(400, "Tick the deliveries to put back first, or choose to put all of them back.")
+        raise PageError(400, "Tick the deliveries to redrive first, or choose to redrive all.")
 
     def put_back(portion: list[int], subject: str) -> int:
         def store(tx: Connection) -> int:

@@ -83,6 +83,7 @@ def month(game: Game, name: str, status: int = 200, problem: str | None = None) 
         lines=lines[:MOST_LINES],
         more_lines=len(lines) - MOST_LINES,
         totals=sums,
+        gross=_by_currency(sums),
         charts=[(total, _waterfall(total)) for total in sums],
         steps=months.steps(connection, game.id, named.name),
         as_of=as_of,
@@ -158,6 +159,14 @@ def _waterfall(total: Line) -> Markup:
         for name, start, end in steps
     ]
     return charts.waterfall(f"{total.partner}, {total.currency}: from gross to what is left", rows)
+
+
+def _by_currency(sums: Sequence[Line]) -> list[tuple[str, int]]:
+    """What was bought, in minor units of each currency; currencies are not added up."""
+    found: dict[str, int] = {}
+    for each in sums:
+        found[each.currency] = found.get(each.currency, 0) + each.gross_minor
+    return sorted(found.items())
 
 
 def _gross(rows: Sequence[Row], wanted: str | None) -> dict[str, Any]:
