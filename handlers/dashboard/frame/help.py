@@ -19,6 +19,8 @@ HELP: Mapping[str, str] = {
     "player": "midnight",
     "edit_player": "midnight",
     "items": THE_PAGES,
+    "events": THE_PAGES,
+    "event": THE_PAGES,
     "deliveries": "deliveries",
     "delivery": "deliveries#retries",
     "destination_list": "deliveries#what-counts-as-delivered",
