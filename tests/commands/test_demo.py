@@ -10,7 +10,8 @@ import pytest
 
 from app import create_app
 from coinslot.outbox import destinations
-from tests.fakes.http import Receiver, status
+from handlers.kit.alerting import watch_and_send
+from tests.fakes.http import FakeServer, Receiver, status
 from tests.killing import flask
 from tests.servers import until
 
@@ -142,6 +143,21 @@ def test_it_calls_nobody(demo, served):
         assert {each.failure for each in (answer, elsewhere, waited_for)} == {"refused"}
         assert "demo" in answer.detail
         assert game.requests == []
+
+
+def test_it_alerts_nobody(served):
+    runner = served.test_cli_runner()
+    with FakeServer(lambda request: (200, {})) as hook:
+        target = hook.url.replace("http://", "json://")
+        assert runner.invoke(args=["alert", "add", "main"], input=target).exit_code == 0
+        tested = runner.invoke(args=["alert", "test", "main"])
+        with served.app_context():
+            watch_and_send(served.extensions["coinslot"])
+        removed = runner.invoke(args=["alert", "remove", "main"])
+
+    assert (tested.exit_code, removed.exit_code) == (1, 0)
+    assert "a demo alerts nobody" in tested.output
+    assert hook.requests == []
 
 
 def test_it_is_the_same_story_each_time(demo, tmp_path, monkeypatch):
