@@ -32,6 +32,13 @@ FIELDS = (
     ("next", "Next page", "JMESPath: the next cursor, page or link; null ends. Empty: one page only."),
     ("map", "Mapping of a row", "JMESPath: one row as a payment."),
 )
+EXAMPLES = {
+    "url": "https://game.example/payments?from={from}&to={to}&after={cursor}",
+    "rows": "result.orders",
+    "next": "result.next",
+    "map": "{transactionId: order_id, userId: to_string(usn), productId: item, amount: price, currency: currency, "
+    "market: store, purchasedAt: paid_at}",
+}
 
 
 def payment_mapping(game: Game) -> Response:
@@ -114,6 +121,7 @@ def _page(
         "payment_mapping.html",
         status,
         fields=FIELDS,
+        examples=EXAMPLES,
         typed=typed,
         problems=problems or {},
         trial=trial,
