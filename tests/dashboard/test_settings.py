@@ -11,6 +11,7 @@ from tests.fakes.http import Receiver, closed_port
 from tests.pages import HOSTILE, assert_has
 
 SETTINGS = "/games/demo/settings"
+SHARED = ("allowlist", "silence")  # one of each partner, in its own group
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +54,13 @@ class TestConfiguration:
         found = re.findall(r'name="group" value="([^"]+)"', page)
         assert {"players", "items", "refunds", "appcharge", "appcharge.google", "playcamp.payments"} <= set(found)
         assert len(found) == len(set(found))
+
+    def test_every_setting_has_a_name_of_its_own_for_people(self, installation):
+        titles = {}
+        for key, setting in installation.catalogue.items():
+            assert setting.title, key
+            titles.setdefault((key.partition(".")[0], setting.title), []).append(key)
+        assert {name: keys for name, keys in titles.items() if len(keys) > 1 and name[0] not in SHARED} == {}
 
     def test_settings_of_partners_that_are_not_in_use_are_folded(self, browser, studio):
         def halves():
