@@ -30,6 +30,7 @@ HELP: Mapping[str, str] = {
     "integration_partner": "dashboard#connecting-a-partner",  # or the partner's own document
     "keys": "architecture#a-key-is-rotated",
     "mapping": "playcamp#payments-out",
+    "payment_mapping": "playcamp#payments-out",
     "refusals": "dashboard#i-paid-and-got-nothing",
     "refusal": "architecture#a-refused-call-is-explained",
     "strays": "dashboard#i-paid-and-got-nothing",
