@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 
-from bench import credits, memory, pages, payments, relay, settlement, size
+from bench import credits, memory, pages, payments, profile, relay, settlement, size
 
 
 def main() -> int:
@@ -13,6 +13,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, room, about in (
         ("credits", credits, "the credit path: durable, with storage stubbed out, and a sample that does nothing"),
+        ("profile", profile, "where the processor time of one credit goes, in one process"),
         (
             "memory",
             memory,
@@ -31,7 +32,10 @@ def main() -> int:
         command.set_defaults(run=room.run)
     arguments = parser.parse_args()
 
-    if arguments.run not in (relay.run, payments.run, pages.run, settlement.run) and shutil.which("wrk") is None:
+    if (
+        arguments.run not in (profile.run, relay.run, payments.run, pages.run, settlement.run)
+        and shutil.which("wrk") is None
+    ):
         parser.error("wrk is not on the PATH; Debian's package is called wrk")
     # Ended from outside, the servers and folders must go too: SystemExit runs every `finally`, a bare SIGTERM none.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
