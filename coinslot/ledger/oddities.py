@@ -1,6 +1,6 @@
 """What a new credit shows that a person has to look at, whoever reported it."""
 
-from coinslot.base.money import in_major
+from coinslot.base.money import written
 from coinslot.games import registry
 from coinslot.ledger import notices
 from coinslot.ledger.chain import public_id
@@ -20,7 +20,7 @@ def note_oddities(tx: Connection, wanted: Credit, restored_at: str | None) -> No
     if wanted.kind == "purchase" and money.gross_minor != 0 and not any(amount for _, amount in wanted.lines):
         paid = "amount unknown"
         if money.gross_minor is not None and money.currency is not None:
-            paid = f"{in_major(money.gross_minor, money.currency)} {money.currency}"
+            paid = written(money.gross_minor, money.currency)
         amount = money.gross_minor if is_known else None
         notices.note(tx, *about, "empty_order", wanted.reference, paid, currency=money.currency, amount_minor=amount)
     elif wanted.kind == "purchase" and not is_known and not wanted.is_test:

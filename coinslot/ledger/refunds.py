@@ -305,6 +305,6 @@ def _note_if_partial(tx: Connection, transaction: Row, amount: str) -> None:
             transaction["partner"],
             "partial_refund",
             transaction["reference"],
-            f"{amount} of {in_major} {paid['currency']}",
+            f"{refunded:,} of {money.written(paid['gross_minor'], paid['currency'])}",
             transaction_id=transaction["id"],
         )

@@ -18,6 +18,7 @@ from coinslot.store.db import Connection, Row
 from handlers.commands.grade import grade
 from handlers.kit.console import Command, Group, table
 from handlers.kit.receive import current_installation
+from handlers.kit.wording import for_time
 
 STATES = ("waiting", "delivered", "dead")
 
@@ -161,7 +162,7 @@ def list_deliveries(game: str, state: str | None, limit: int, is_json: bool) -> 
 @click.option("--from", "since", help="Those created from this time on (ISO 8601, UTC unless it says so).")
 @click.option("--to", "until", help="And before this time.")
 def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None, until: str | None) -> None:
-    """Put back deliveries that are dead or wait for a later attempt: one, those of a time range, or all.
+    """Redrive deliveries that are dead or wait for a later attempt: one, those of a time range, or all.
 
     Where a format keeps each player's order, those that a later one has overtaken stay dead.
     """
@@ -174,13 +175,13 @@ def redrive(game: str, delivery_id: int | None, is_all: bool, since: str | None,
     game_id = games.find(database.read(), game)["id"]
     if delivery_id is not None:
         database.write_here(lambda tx: redrives.redrive_one(tx, game_id, delivery_id))
-        click.echo("1 put back.")
+        click.echo("1 redriven.")
         return
     count = 0
     for found in redrives.redrivable(database.read(), game_id, since=first, until=last):
         count += database.write_here(partial(redrives.redrive, game_id=game_id, delivery_ids=found))
     overtaken = redrives.count_overtaken(database.read(), game_id, since=first, until=last)
-    click.echo(f"{count} put back.")
+    click.echo(f"{count} redriven.")
     if overtaken:
         click.echo(f"{overtaken} stay dead: a later one of the same player has overtaken each.")
 
@@ -216,7 +217,7 @@ def _print_secret(game: str, name: str, secret: str) -> None:
 
 def _state(row: Row) -> str:
     if row["circuit_open_since"] is not None:
-        return f"down since {row['down_since'][:19]}, probed"
+        return f"down {for_time(row['down_since'])}, probed"
     reason = f" ({row['state_reason']})" if row["state_reason"] else ""
     return f"{row['state']}{reason}"
 

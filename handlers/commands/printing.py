@@ -12,7 +12,7 @@ from coinslot.settlement.differences import MISSING_HERE
 from coinslot.settlement.lines import IN_TOTALS, Line, totals
 from coinslot.settlement.runs import Run, charged_but_not_granted, find_differences
 from coinslot.store.db import Connection, Row
-from handlers.kit import partner_reports
+from handlers.kit import partner_reports, wording
 from handlers.kit.console import table
 from handlers.kit.receive import partners
 
@@ -86,7 +86,7 @@ def print_run(connection: Connection, game: Game, run: Run) -> None:
     headline = "CHARGED BUT NOT GRANTED" if is_granted_here else "COUNTED THERE AND NOT REPORTED HERE"
     for each in run.summary:
         if each.result == MISSING_HERE:
-            click.echo(f"{headline}: {each.count} ({amount_of(each.stake_minor, each.currency)} {each.currency or ''})")
+            click.echo(f"{headline}: {each.count} ({written(each.stake_minor, each.currency)})")
     if not run.summary:
         click.echo("Every purchase that could be read agrees." if run.rows_odd else "Every purchase agrees.")
         return
@@ -97,9 +97,9 @@ def print_run(connection: Connection, game: Game, run: Run) -> None:
     click.echo(table([("difference", "count", "at stake", ""), *rows]))
     for result in dict.fromkeys(each.result for each in run.summary):
         for row in find_differences(connection, run.id, result=result, limit=SHOWN_AT_ONCE):
-            stake = amount_of(row["stake_minor"], row["currency"])
+            stake = written(row["stake_minor"], row["currency"])
             what = f"{words_of(row['result'])}  {shown(row['reference'], LONGEST_ID_SHOWN)}"
-            click.echo(f"{what}  {stake} {row['currency'] or ''}  {remedy_of(game, run.partner, row)}")
+            click.echo(f"{what}  {stake}  {remedy_of(game, run.partner, row)}")
     click.echo(f"All of them: flask settlement differences {game.slug} {run.month.name}")
 
 
@@ -112,6 +112,11 @@ def remedy_of(game: Game, partner: str, row: Row) -> str:
 def amount_of(minor: object, currency: str | None) -> str:
     """An amount in major units; ``-`` if it is unknown."""
     return "-" if minor is None else money.in_major(Decimal(str(minor)), currency or "")
+
+
+def written(minor: object, currency: str | None) -> str:
+    """An amount in a sentence, grouped and with its currency: 33,000 KRW."""
+    return wording.money(None if minor is None else Decimal(str(minor)), currency)
 
 
 def words_of(state: str) -> str:

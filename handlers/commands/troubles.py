@@ -14,7 +14,7 @@ from coinslot.operations.findings import WRONG, Checked, Trouble, guarded, in_or
 from handlers.kit import troubles
 from handlers.kit.console import Command, Group
 from handlers.kit.receive import current_installation
-from handlers.kit.wording import shown
+from handlers.kit.wording import amount, shown
 
 
 @click.command("doctor", cls=Command)
@@ -89,6 +89,6 @@ def _print(found: Iterable[Trouble], has_keys: bool = False) -> None:
     for each in found:
         parts = [f"game {each.game}:" if each.game else "", each.sentence]
         if each.money:
-            parts.append(f"At stake: {', '.join(f'{amount} {currency}' for currency, amount in each.money.items())}.")
+            parts.append(f"At stake: {', '.join(amount(major, code) for code, major in each.money.items())}.")
         parts += [each.whole_remedy, f"[{each.key}]" if has_keys else ""]
         click.echo(f"{each.severity:<6} {' '.join(filter(None, parts))}")

@@ -19,7 +19,7 @@ from coinslot.operations.troubles import NOTICES, Found
 from handlers.kit import wrong_addresses
 from handlers.kit.job_names import job_name
 from handlers.kit.receive import partners
-from handlers.kit.wording import ago, capped, lasting, shown, utc_moment
+from handlers.kit.wording import ago, capped, for_time, lasting, shown, utc_moment
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ SENTENCES: Mapping[str, Said] = {
     ),
     "heartbeat": Said(
         LOOK,
-        "The heartbeat's URL has not taken the calls since {since}: {detail}.",
+        "The heartbeat's URL has not taken the calls {lasted}: {detail}.",
         *("The watcher outside may take this machine for dead.", "/account/alerts", "Look"),
     ),
     "no_heartbeat": Said(
@@ -90,7 +90,7 @@ SENTENCES: Mapping[str, Said] = {
     ),
     "down": Said(
         WRONG,
-        "{subject} has not answered as it should since {since}. Its deliveries wait, and one at a time is tried.",
+        "{subject} has not answered as it should {lasted}. Its deliveries wait, and one at a time is tried.",
         *("", "/deliveries?state=waiting&destination={quoted}", "See what it answers"),
     ),
     "paused": Said(WRONG, "{subject} paused itself: {detail}. Its deliveries wait.", "", "/deliveries", "Resume it"),
@@ -379,6 +379,7 @@ def _values(found: Found, game: Game | None) -> dict[str, str]:
         "reason": quote(found.detail, safe=""),
         "detail": shown(found.detail, 500 if found.kind == "job_warning" else 200),
         "since": ago(found.since),
+        "lasted": for_time(found.since),
         "since_at": utc_moment(found.since)[:16],
         "endpoint": shown(found.endpoint, 80),
         "usual": (

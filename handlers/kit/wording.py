@@ -61,6 +61,11 @@ def lasting(seconds: float) -> str:
     return "less than a minute"
 
 
+def for_time(stamp: str | None) -> str:
+    """How long something has lasted that began at a stored time, in words: for 18 minutes."""
+    return f"for {lasting(clock.now() - clock.seconds(stamp))}" if stamp else "for an unknown time"
+
+
 def number(value: int | None) -> str:
     """A figure; one that could not be read is unknown and not 0."""
     return "unknown" if value is None else f"{value:,}"

@@ -266,7 +266,7 @@ class TestTroubles:
         owed.credit(12)
         for claim in owed.claim(12):
             owed.fail(claim)
-        assert "game has not answered as it should since just now" in text_of(browser.get("/"))
+        assert "game has not answered as it should for less than a minute" in text_of(browser.get("/"))
         owed.set_state("game", "active")
         owed.write(lambda tx: tx.execute("UPDATE deliveries SET next_attempt_at = '2000' WHERE state = 'waiting'"))
         owed.record(owed.claim(1)[0], "status", 410)

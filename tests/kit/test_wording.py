@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from coinslot.base.clock import now, stamp
 from coinslot.store.db import SCHEMA_FILE
 from handlers.dashboard.frame.words import TONE_OF
 from handlers.kit import wording
@@ -26,6 +27,20 @@ from handlers.kit.job_names import job_name
 )
 def test_an_amount_of_a_payment_is_written_as_all_others(major, currency, said):
     assert wording.amount(major, currency) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "less than a minute"),
+        (1080, "18 minutes"),
+        (5400, "90 minutes"),
+        (36000, "10 hours"),
+        (-60, "less than a minute"),
+    ],
+)
+def test_what_lasts_is_said_with_for(seconds, said, clock):
+    assert wording.for_time(stamp(now() - seconds)) == f"for {said}"
 
 
 def test_an_id_loses_its_middle_and_keeps_both_ends():

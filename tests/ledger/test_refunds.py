@@ -166,7 +166,7 @@ def test_money_that_went_back_is_counted_once(desk, db, facts, counted, policy):
         (("USD", 999), "998", "998 of 9.99 USD"),  # partners do not say the unit: a whole number may be cents
         (("USD", 999), "999", None),
         (("USD", 999), "1000", None),
-        (("JPY", 1480), "1479", "1479 of 1480 JPY"),
+        (("JPY", 1480), "1479", "1,479 of 1,480 JPY"),
         (("USD", None), "1", None),
         ((None, 999), "1", None),
     ],

@@ -374,7 +374,7 @@ class TestWhatWasConverted:
         told = run(args=["delivery", "redrive", "demo", str(claim.id)])
         assert told.exit_code == 1
         assert f"delivery {claim.id} stays dead: its player was forgotten" in told.output
-        assert "0 put back" in run(args=["delivery", "redrive", "demo", "--all"]).output
+        assert "0 redriven" in run(args=["delivery", "redrive", "demo", "--all"]).output
         assert [row["state"] for row in owed.deliveries()] == ["dead"]
         page = text_of(browser.get(f"/games/demo/deliveries/{claim.id}"))
         assert "its player was forgotten" in page

@@ -275,15 +275,15 @@ class TestCommands:
             """UPDATE deliveries SET state = 'dead', next_attempt_at = NULL, dead_reason = 'x',
                    finished_at = '2026-01-01T00:00:00.000000Z'"""
         )
-        assert "1 put back" in run("delivery", "redrive", "demo", "2")
+        assert "1 redriven" in run("delivery", "redrive", "demo", "2")
         assert "there is no dead delivery 2" in run("delivery", "redrive", "demo", "2", code=1)
-        assert "0 put back" in run("delivery", "redrive", "demo", "--to", "2020-01-01")
-        assert "2 put back" in run("delivery", "redrive", "demo", "--from", "2020-01-01")
+        assert "0 redriven" in run("delivery", "redrive", "demo", "--to", "2020-01-01")
+        assert "2 redriven" in run("delivery", "redrive", "demo", "--from", "2020-01-01")
         assert {row["state"] for row in db("SELECT state FROM deliveries")} == {"waiting"}
-        assert "0 put back" in run("delivery", "redrive", "demo", "--all")
+        assert "0 redriven" in run("delivery", "redrive", "demo", "--all")
         owed.change("UPDATE deliveries SET attempts_made = 3, next_attempt_at = '2999-01-01T00:00:00.000000Z'")
-        assert "1 put back" in run("delivery", "redrive", "demo", "2")
-        assert "2 put back" in run("delivery", "redrive", "demo", "--all")
+        assert "1 redriven" in run("delivery", "redrive", "demo", "2")
+        assert "2 redriven" in run("delivery", "redrive", "demo", "--all")
         assert {row["attempts_made"] for row in db("SELECT attempts_made FROM deliveries")} == {0}
         for wrong in ((), ("1", "--all"), ("--from", "yesterday")):
             run("delivery", "redrive", "demo", *wrong, code=2)

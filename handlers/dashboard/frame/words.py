@@ -9,7 +9,7 @@ from flask import Blueprint, request, url_for
 from handlers.dashboard.frame.help import help_address
 from handlers.dashboard.frame.times import day, hover, moment, zone_in_words
 from handlers.kit.job_names import job_name
-from handlers.kit.wording import ago, amount, capped, delay, money, number, until, utc_moment
+from handlers.kit.wording import ago, amount, capped, delay, for_time, money, number, until, utc_moment
 
 # Word in the address -> what the page says after a change. A link of a stranger can say nothing else.
 SAID = {
@@ -83,7 +83,7 @@ TONE_OF |= dict.fromkeys(("still used", "not entered", "safe to retire", "not re
 
 
 def register(bp: Blueprint) -> None:
-    of_values = (amount, job_name, money, moment, utc_moment, day, hover, ago, number)
+    of_values = (amount, job_name, money, moment, utc_moment, day, hover, ago, for_time, number)
     filters = (*of_values, delay, browser_name, tone, capped, until)
     for function in filters:
         bp.add_app_template_filter(function, function.__name__)

@@ -1,4 +1,4 @@
-"""Commands for the game's payments: read the history, try one window, list, and put back what is quarantined."""
+"""Commands for the game's payments: read the history, try one window, list, and redrive what is quarantined."""
 
 import json
 import os
@@ -128,7 +128,7 @@ def list_payments(game: str, state: str | None, limit: int, is_json: bool) -> No
 @click.argument("game")
 @click.argument("transaction_ids", metavar="TRANSACTION...", nargs=-1, required=True)
 def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
-    """Put quarantined payments of GAME, or their refunds, back in the queue."""
+    """Redrive quarantined payments of GAME, or their refunds: they are sent again."""
     opened = opened_game(game)
     missing = []
 
@@ -141,7 +141,7 @@ def redrive(game: str, transaction_ids: tuple[str, ...]) -> None:
         jobs.wake(tx, opened.id, sends.JOB)
 
     current_installation().database.write_here(put_back)
-    click.echo(f"{len(transaction_ids) - len(missing)} put back.")
+    click.echo(f"{len(transaction_ids) - len(missing)} redriven.")
     if missing:
         raise click.ClickException(f"not quarantined: {', '.join(shown(each, LONGEST_CELL) for each in missing)}")
 
