@@ -17,6 +17,9 @@ WIDTHS = (390, 768, 1280, 1440, 1920)
 SKU = "com.studio.spaceminer.bundle.winter_2026_limited_edition_starter_pack"
 PLAYER = "player-0003-750b8559-16e1-4b3c-9d0a-8a7c9f21b003"
 OPEN_ALL = "for (const each of document.querySelectorAll('details:not(.menu)')) each.open = true"
+MANY_OPEN = (
+    "document.querySelector('.second [href$=refusals]').innerHTML = 'Refused calls <span class=count>99+ open</span>'"
+)
 # The rows of somebody else's file: any number of columns. It scrolls, and a shade at its edge says so.
 MAY_SCROLL = "The first rows of the file"
 
@@ -62,6 +65,20 @@ def test_nothing_is_cut_and_no_word_is_broken(chromium, crowded, installation):
                 if lacks := [*lacks, *(["wider than the screen"] if is_too_wide(page) else [])]:
                     found[address, width] = lacks
     assert not found, "\n".join(f"{where}: {each}" for where, lacks in found.items() for each in lacks)
+
+
+@pytest.mark.long
+def test_the_pages_of_a_game_stand_on_one_line(chromium, crowded, installation):
+    with (
+        Server(installation.settings.home) as server,
+        person(chromium, server.url, {"width": 1280, "height": 900}) as page,
+    ):
+        sign_in(page, PASSWORD)
+        for slug in ("demo", "puzzle"):
+            page.goto(f"/games/{slug}/refusals")
+            page.evaluate(MANY_OPEN)
+            tops = {round(each.bounding_box()["y"]) for each in page.locator(".bar.second > nav a").all()}
+            assert len(tops) == 1, slug
 
 
 @pytest.mark.long

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from importlib import import_module
 
+import pytest
+
 from coinslot.games import games
 from handlers import dashboard
 from handlers.dashboard.frame.help import HELP
@@ -177,3 +179,24 @@ def test_an_empty_page_says_what_it_will_show(browser, studio, installation):
             assert (answer.status_code, page.empty in text_of(answer)) == (200, True), page
             seen += 1
     assert seen == 10
+
+
+@pytest.mark.parametrize(
+    "address", ["games/demo/refusals", "games/demo/payments", "games/demo/transactions", "activity"]
+)
+def test_filters_are_folded_until_one_is_set(browser, studio, address):
+    name = "action" if address == "activity" else "player" if address.endswith(("refusals", "transactions")) else "q"
+    plain, filtered = (browser.get(f"/{address}{query}").text for query in ("", f"?{name}=somebody"))
+    assert re.search(r'<details class="card">\s*<summary>Filter</summary>', plain)
+    assert re.search(r'<details class="card" open>\s*<summary>Filter</summary>', filtered)
+
+
+def test_every_filter_is_sent_by_find(browser, world):
+    addresses = [each.format(**world) for item in PAGES.values() if item.heading is not None for each in item.addresses]
+    forms = [
+        form
+        for each in addresses
+        for form in re.findall(r'<form class="filter" method="get".*?</form>', browser.get(each).text, re.S)
+    ]
+    assert len(forms) > 8
+    assert {label for form in forms for label in re.findall("<button[^>]*>(.*?)</button>", form)} == {"Find"}
