@@ -200,7 +200,8 @@ def _grants(connection: Connection, transaction_ids: Any) -> Rows:
 def _deliveries(connection: Connection, grants: Rows) -> Rows:
     rows = connection.execute(
         """SELECT d.id, d.webhook_id, d.event_type, d.grant_id, d.state, d.attempts_made, d.next_attempt_at,
-                  d.dead_reason, d.created_at, d.finished_at, s.name AS destination, a.id AS attempt_id,
+                  d.dead_reason, d.created_at, d.finished_at, s.name AS destination,
+                  s.state AS destination_state, s.circuit_open_since, a.id AS attempt_id,
                   a.started_at, a.duration_ms, a.status, a.failure, a.detail, a.answer
            FROM json_each(:ids) i CROSS JOIN /* hint */ deliveries d ON d.grant_id = i.value
            JOIN destinations s ON s.id = d.destination_id LEFT JOIN attempts a ON a.delivery_id = d.id

@@ -490,7 +490,7 @@ def test_on_the_page_too_a_report_that_does_not_agree_has_to_be_accepted(
     books.close()
     browser.post(f"{DIFFERENCES}/ask", partner="appcharge")
     drain(installation)
-    assert "newest report of appcharge does not agree" in browser.get(MONTH).text
+    assert "newest report of Appcharge does not agree" in browser.get(MONTH).text
     for state in ("reconciled", "payment_confirmed"):
         for form in ({"note": "why"}, {"note": "why", "skipping": "on"}, {"accepting": "on"}):
             refused = browser.post(f"{MONTH}/steps", state=state, **form)

@@ -415,6 +415,22 @@ class TestOne:
         assert text.count("Grant 1 could not be delivered to main: it answered with an error (500).") == 5
         assert_has(text, "2 more attempts at main failed.", "Grant 1 was delivered to main", without=("<script>alert",))
 
+    @pytest.mark.parametrize(
+        ("changed", "words"),
+        [
+            ("circuit_open_since = created_at, next_probe_at = created_at", "it waits until main works again."),
+            ("state = 'paused'", "it waits until main is resumed."),
+            ("state = 'active'", "the next attempt is due now."),
+        ],
+    )
+    def test_a_waiting_delivery_says_what_it_waits_for(self, browser, address, installation, changed, words):
+        installation.database.write_here(
+            lambda tx: destinations.add(tx, installation.vault, "demo", "main", "http://127.0.0.1:9/", actor="test")
+        )
+        browser.post(f"{address}/redelivery", reason="lost")
+        installation.database.write_here(lambda tx: tx.execute(f"UPDATE destinations SET {changed}"))
+        assert f"Grant 1 is to be delivered to main; {words}" in browser.get(address).text
+
     def test_a_dispute_won_gives_back_and_may_be_reversed_again(self, browser, address, post_event, studio):
         studio.config("refunds.revoke", "on")
         order = {"orderId": "68e25eebdcb1278"}

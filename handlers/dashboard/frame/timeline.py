@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from coinslot.base import clock
 from coinslot.ledger.dossier import History
 from coinslot.ledger.refund_requests import DONE, REQUESTED, state_of
 from handlers.kit import wording
@@ -181,10 +182,20 @@ def _of_delivery(row: Mapping[str, Any], written: Written) -> Iterator[Moment]:
         sentence = f"The delivery of {grant.lower()} to {where} was given up: {row['dead_reason']}."
         at, word = row["finished_at"], "dead"
     else:
-        due = written(row["next_attempt_at"])
-        sentence = f"{grant} is to be delivered to {where}; the next attempt is due {due}."
+        sentence = f"{grant} is to be delivered to {where}; {_next(row, written)}."
         at, word = attempts[-1]["started_at"] if attempts else row["created_at"], "waiting"
     yield Moment(at, word, sentence, delivery=number)
+
+
+def _next(row: Mapping[str, Any], written: Written) -> str:
+    """What a waiting delivery waits for. Its own due time says nothing while its destination takes none."""
+    if row["destination_state"] == "paused":
+        return f"it waits until {wording.shown(row['destination'], 60)} is resumed"
+    if row["circuit_open_since"] is not None:
+        return f"it waits until {wording.shown(row['destination'], 60)} works again"
+    if row["next_attempt_at"] <= clock.stamp():
+        return "the next attempt is due now"
+    return f"the next attempt is due {written(row['next_attempt_at'])}"
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from flask import Blueprint, request, url_for
 from handlers.dashboard.frame.help import help_address
 from handlers.dashboard.frame.times import day, hover, moment, zone_in_words
 from handlers.kit.job_names import job_name
+from handlers.kit.receive import partners
 from handlers.kit.wording import ago, amount, capped, delay, for_time, money, number, until, utc_moment
 
 # Word in the address -> what the page says after a change. A link of a stranger can say nothing else.
@@ -84,11 +85,16 @@ TONE_OF |= dict.fromkeys(("still used", "not entered", "safe to retire", "not re
 
 def register(bp: Blueprint) -> None:
     of_values = (amount, job_name, money, moment, utc_moment, day, hover, ago, for_time, number)
-    filters = (*of_values, delay, browser_name, tone, capped, until)
+    filters = (*of_values, partner_title, delay, browser_name, tone, capped, until)
     for function in filters:
         bp.add_app_template_filter(function, function.__name__)
     for maker in (said, with_query, player_address, payment_address, zone_in_words, help_address):
         bp.add_app_template_global(maker, maker.__name__)
+
+
+def partner_title(name: str) -> str:
+    """What people call a partner: Appcharge for appcharge. The name of one that is not known stays."""
+    return next((each.title for each in partners() if each.name == name), name)
 
 
 def browser_name(user_agent: str) -> str:
