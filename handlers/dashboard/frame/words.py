@@ -1,5 +1,6 @@
 """Filters and globals of the templates: money, times, states, links. State words are those of the database."""
 
+import json
 import re
 from typing import Any
 from urllib.parse import urlencode
@@ -85,7 +86,7 @@ TONE_OF |= dict.fromkeys(("still used", "not entered", "safe to retire", "not re
 
 def register(bp: Blueprint) -> None:
     of_values = (amount, job_name, money, moment, utc_moment, day, hover, ago, for_time, number)
-    filters = (*of_values, partner_title, delay, browser_name, tone, capped, until)
+    filters = (*of_values, partner_title, filled, delay, browser_name, tone, capped, until)
     for function in filters:
         bp.add_app_template_filter(function, function.__name__)
     for maker in (said, with_query, player_address, payment_address, zone_in_words, help_address):
@@ -95,6 +96,17 @@ def register(bp: Blueprint) -> None:
 def partner_title(name: str) -> str:
     """What people call a partner: Appcharge for appcharge. The name of one that is not known stays."""
     return next((each.title for each in partners() if each.name == name), name)
+
+
+def filled(content: str) -> str:
+    """The JSON object of an event without the fields that are null; other text stays as it is."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return content
+    if not isinstance(found, dict):
+        return content
+    return json.dumps({name: value for name, value in found.items() if value is not None}, ensure_ascii=False)
 
 
 def browser_name(user_agent: str) -> str:

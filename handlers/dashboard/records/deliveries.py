@@ -254,7 +254,7 @@ def _next_in_list(row: Row) -> str:
     if row["destination_state"] == "paused":
         return "when resumed"
     if row["circuit_open_since"] is not None:
-        return "after a probe"
+        return "once it works"
     return until(row["next_attempt_at"])
 
 
