@@ -54,7 +54,7 @@ def test_an_owner_sets_things_up_with_a_second_factor_and_comes_back(url, viewpo
             assert page.inner_text(".said").startswith("Paused.")
 
             page.goto("/activity?game=demo&actor=owner")
-            assert "paused a destination" in page.inner_text("table")
+            assert "Paused the destination main" in page.inner_text("table")
             assert page.problems == []
 
         with person(browser, url, viewport, **how) as page:

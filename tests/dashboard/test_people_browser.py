@@ -96,7 +96,9 @@ def test_support_is_invited_works_and_is_removed(url, viewport, how):
 
         mine.goto("/activity?actor=Anna")
         said = mine.inner_text("table")
-        assert all(each in said for each in ("looked at personal data on", "added a player", "accepted the invitation"))
+        assert all(
+            each in said for each in ("Looked at personal data on", "Added the player", "Accepted the invitation")
+        )
         mine.goto("/account/people")
         check(mine)
         mine.click("summary:has-text('Remove')")
