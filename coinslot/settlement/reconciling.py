@@ -162,16 +162,13 @@ def _unresolved(connection: Connection, run: Run, scope: Scope, found: Sequence[
 
 def _being_refunded(connection: Connection, run: Run, ids: Sequence[str]) -> set[str]:
     """Which of these orders the partner was asked from here to refund, and did not refuse to."""
-    asked = f"{run.partner}.refund"
     rows = connection.execute(
-        """SELECT subject, action FROM audit
-           WHERE game_id = :game_id AND action IN (:asked, :refused)
-             AND subject IN (SELECT value FROM json_each(:ids))
-           ORDER BY id""",
-        {"ids": json.dumps(ids), "game_id": run.game_id, "asked": asked, "refused": f"{asked}.failed"},
+        """SELECT reference FROM refund_requests
+           WHERE game_id = :game_id AND partner = :partner AND state <> 'refused'
+             AND reference IN (SELECT value FROM json_each(:ids))""",
+        {"ids": json.dumps(ids), "game_id": run.game_id, "partner": run.partner},
     )
-    newest = {row["subject"]: row["action"] for row in rows}
-    return {subject for subject, action in newest.items() if action == asked}
+    return {row["reference"] for row in rows}
 
 
 def _row(run: Run, found: _Found, action: str) -> Mapping[str, Any]:
