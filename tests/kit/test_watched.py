@@ -47,7 +47,7 @@ def test_ten_days_without_a_call(listed, installation, studio, clock):
     (found,) = listed("silence")
     assert (found.key, found.severity, found.since) == ("silence:demo:appcharge.orders", "wrong", last)
     assert found.sentence == (
-        f"No call of Appcharge to orders since {last[:10]} {last[11:16]}: its longest usual pause is 11 hours."
+        f"No call of Appcharge to orders since {last[:10]} {last[11:16]} UTC: its longest usual pause is 11 hours."
     )
     assert found.link == "/games/demo/integration/appcharge"
 

@@ -369,7 +369,7 @@ def test_nobody_and_nothing_registered(patient):
         ),
         (
             "UPDATE deliveries SET next_attempt_at = :long_ago",
-            "game demo: 1 delivery has been due for over an hour. See what they wait for: "
+            "game demo: 1 delivery has been due for over an hour. At stake: 1.00 USD. See what they wait for: "
             "/games/demo/deliveries?state=waiting",
         ),
         (

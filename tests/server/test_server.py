@@ -885,7 +885,7 @@ class TestHttp:
             assert answer.json["publisherErrorMessage"]
 
     @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-    @pytest.mark.parametrize("path", ["/static/../../app.py", "/setup/x", "/games/<script>x", "/account/%00x"])
+    @pytest.mark.parametrize("path", ["/static/../../app.py", "/setup/x", "/games/<script>x/y", "/account/%00x"])
     def test_an_unknown_page_is_a_page_that_repeats_nothing(self, shop, method, path):
         answer = shop.server.call(method, path)
 
