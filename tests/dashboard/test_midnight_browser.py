@@ -42,11 +42,11 @@ def test_a_refused_order_is_found_by_its_id_and_credited(server, viewport, how):
         sign_in(page, PASSWORD)
         page.focus("input[type=search]")
         page.keyboard.type("o-midnight")
-        page.keyboard.press("Enter")
-        page.wait_for_load_state()
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
         page.locator("main a", has_text="o-midnight").first.focus()
-        page.keyboard.press("Enter")
-        page.wait_for_load_state()
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
         assert "newcomer" in page.inner_text("main")
         assert lacks(page) == []
 

@@ -39,8 +39,8 @@ def press(page, name):
     for _ in range(80):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.innerText || ''").strip() == name:
-            page.keyboard.press("Enter")
-            page.wait_for_load_state()
+            with page.expect_navigation():
+                page.keyboard.press("Enter")
             return
     raise AssertionError(f"no TAB leads to {name}")
 
