@@ -1,5 +1,6 @@
 """How ``gunicorn wsgi:app`` serves. gunicorn finds this file by its name; its own command-line options win."""
 
+import contextlib
 import logging
 import os
 import re
@@ -89,7 +90,8 @@ def pre_fork(server, worker):
 
 def post_fork(server, worker):
     if hasattr(worker, "processor"):
-        os.sched_setaffinity(0, {worker.processor})
+        with contextlib.suppress(OSError):  # forbidden, or the processor is gone: it serves all the same
+            os.sched_setaffinity(0, {worker.processor})
 
 
 def post_worker_init(worker):

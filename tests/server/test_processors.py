@@ -1,11 +1,13 @@
 """Each worker computes on a processor of its own, as far as there are enough."""
 
 import os
+import runpy
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
-from tests.servers import Server, until
+from tests.servers import ROOT, Server, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processors are not assigned here")
 
@@ -27,3 +29,10 @@ def test_workers_share_the_processors_evenly_and_a_new_one_takes_the_free_place(
         ended = server.booted_workers()[-1]
         server.kill_worker(ended)
         until(lambda: ended not in server.booted_workers() and processors(server) == placed, "its place is taken")
+
+
+def test_a_worker_serves_where_it_may_not_choose_its_processor():
+    ours = os.sched_getaffinity(0)
+    gone = SimpleNamespace(processor=max(ours) + 1000)
+    runpy.run_path(str(ROOT / "gunicorn.conf.py"))["post_fork"](None, gone)
+    assert os.sched_getaffinity(0) == ours
