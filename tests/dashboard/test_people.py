@@ -80,7 +80,7 @@ class TestRoles:
     def test_money_keys_settings_exports_and_backups_are_for_owners(self):
         for endpoint in """
             reverse_transaction close_month reopen_month advance_month dispute_pack month_file players_csv
-            transactions_csv figures_csv activity_csv keys set_key retire_key settings save_settings registry_page
+            transactions_csv figures_csv activity_csv keys set_key retire_key settings save_settings
             replace_token mapping download_backup rotate_master_key alerts people_page invite_person forget_player
             destination_list rotate_destination mend_refusal an_address_of_tomorrow
         """.split():
