@@ -19,7 +19,7 @@
 --   demo                  when flask demo made this installation up; absent: it is a real one
 --   pages.zone            IANA name of the time zone of the pages; absent: UTC
 --   owner.setup_nonce     of the newest setup link; the earlier links do not work
---   person.removed.<name> when somebody of this folded name was removed: a restore removes them again
+--   person.removed.<name> when a person of this folded name was removed: a restore removes them again
 --   heartbeat.arrived_at  when the heartbeat's URL last answered as it should; absent: not yet
 --   heartbeat.failure     why it did not, since when; absent: the last call arrived
 --   restored_at           when a backup was restored last; absent: never
@@ -74,7 +74,7 @@ CREATE TABLE people (
     CHECK ((invitation_hash IS NULL) = (invitation_ends_at IS NULL))
 ) STRICT;
 
--- Browsers in which somebody is signed in. The cookie holds a token, of which only a hash is stored.
+-- Browsers in which a person is signed in. The cookie holds a token, of which only a hash is stored.
 CREATE TABLE sessions (
     token_hash      TEXT NOT NULL PRIMARY KEY,
     person_id       INTEGER NOT NULL REFERENCES people (id) ON DELETE CASCADE,

@@ -20,7 +20,7 @@ FIRST = "owner"  # the name of whom the setup link makes
 SHORTEST_PASSWORD = 10
 LONGEST_NAME = 40
 INVITATION_SECONDS = 86400
-REMOVED = "person.removed."  # facts of the installation: when somebody of this folded name was removed
+REMOVED = "person.removed."  # facts of the installation: when a person of this folded name was removed
 ACTORS = ("command", "game", "server", "job")  # who else does something; no person is called so
 
 
@@ -30,7 +30,7 @@ class PersonError(CoinslotError):
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who may sign in, or is invited. ``role`` is one of :data:`ROLES`."""
+    """A person who may sign in, or is invited. ``role`` is one of :data:`ROLES`."""
 
     id: int
     name: str
@@ -120,9 +120,9 @@ def set_password(tx: Connection, person: Person, password_hash: str, actor: str,
 
 
 def invite(tx: Connection, name: str, role: str, actor: str) -> str:
-    """Invite somebody; returns the token of their link. Who was invited before gets a new link, and the role anew.
+    """Invite a person; returns the token of their link. A person who was invited before gets a new link and this role.
 
-    Raises :class:`PersonError` for a name that nobody may have, or that somebody signs in with.
+    Raises :class:`PersonError` for a name that is not allowed, or that a person already signs in with.
     """
     name, token, now = checked_name(name, role), secrets.token_urlsafe(32), clock.now()
     row = {"name": name, "folded": _folded(name), "role": role, "created_at": clock.stamp(now)}
@@ -136,7 +136,7 @@ def invite(tx: Connection, name: str, role: str, actor: str) -> str:
            WHERE people.password_hash IS NULL RETURNING 1""",
     )
     if is_invited is None:
-        raise PersonError(f"there is somebody called {name} already")
+        raise PersonError(f"there is a person called {name} already")
     audit.record(tx, None, actor, "person.invite", f"{name}, for {role}")
     return token
 
@@ -175,14 +175,14 @@ def remove(tx: Connection, person: Person, actor: str) -> None:
     if person.role == OWNER:
         others = "SELECT 1 FROM people WHERE role = :role AND password_hash IS NOT NULL AND id <> :id"
         if queries.row(tx, others, {"role": OWNER, "id": person.id}) is None:
-            raise PersonError(f"{person.name} is the only owner there is, and somebody has to be")
+            raise PersonError(f"{person.name} is the only owner: there must be one")
     _delete(tx, person.id)
     queries.set_fact(tx, f"{REMOVED}{_folded(person.name)}", clock.stamp())
     audit.record(tx, None, actor, "person.remove", f"{person.name}, {person.role}")
 
 
 def removed(connection: Connection) -> dict[str, str]:
-    """Folded name -> when somebody of that name was last removed."""
+    """Folded name -> when a person of that name was last removed."""
     rows = connection.execute(
         "SELECT name, value FROM installation WHERE substr(name, 1, :length) = :prefix",
         {"prefix": REMOVED, "length": len(REMOVED)},

@@ -128,7 +128,7 @@ def _actors(connection: Connection) -> dict[str, str]:
     named = [row["name"] for row in people.every(connection)]
     wanted = request.args.get("actor", "").strip()[:LONGEST_WORD]
     if wanted and wanted not in named and wanted not in ACTORS:
-        named.append(wanted)  # somebody who was removed
+        named.append(wanted)  # a person who was removed
     return dict(zip(named, named, strict=True)) | ACTORS
 
 

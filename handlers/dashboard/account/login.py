@@ -38,7 +38,7 @@ def sign_in() -> AnyResponse:
     database = current_installation().database
     name, network = request.form.get("name", "")[:LONGEST_NAME], _network(request.remote_addr or "")
     row = people.meant(database.read(), name)
-    # A person's own success clears what was tried from there, but not what was tried there on somebody else.
+    # A person's own success clears what was tried from there, but not what was tried there with another name.
     whose = f"{network} {'' if row is None else row['id']}"
     keys = [throttle.key("address", network), throttle.key("address and person", whose)]
 

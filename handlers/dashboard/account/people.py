@@ -1,4 +1,4 @@
-"""Who may sign in: the list, invitations, removals, and the end of somebody's browsers. For owners."""
+"""Who may sign in: the list, invitations, removals, and signing a person out everywhere. For owners."""
 
 from flask import Response, g, request
 from werkzeug.wrappers import Response as AnyResponse
@@ -26,7 +26,7 @@ def people_page(at: str = "", status: int = 200, problem: str = "", link: str | 
 
 
 def invite_person() -> Response:
-    """Invite somebody; the link is on this answer only."""
+    """Invite a person; the link is on this answer only."""
     name, role = request.form.get("name", ""), request.form.get("role", "")
     show_on_error(people_page, "invite")
     people.checked_name(name, role)
@@ -36,7 +36,7 @@ def invite_person() -> Response:
 
 
 def remove_person() -> AnyResponse:
-    """Remove somebody else, who is signed out at once."""
+    """Remove another person, who is signed out at once."""
     show_on_error(people_page, "list")
 
     def remove(tx: Connection) -> None:
@@ -48,7 +48,7 @@ def remove_person() -> AnyResponse:
 
 
 def end_browsers_of() -> AnyResponse:
-    """Sign all browsers of somebody out."""
+    """Sign all browsers of a person out."""
     show_on_error(people_page, "list")
 
     def end(tx: Connection) -> int:

@@ -209,7 +209,7 @@ def refuse(status: int, message: str) -> Response:
 
 
 def refuse_elsewhere(status: int, message: str) -> Response:
-    """An error at an address of nobody: a page for who is signed in, JSON for anybody else."""
+    """An error at an address that does not exist: a page for people who are signed in, JSON for all others."""
     if status == 404 and SESSION_COOKIE in request.cookies and _recognise() is not None:
         return refuse(status, message)
     return plain_error(status, message)

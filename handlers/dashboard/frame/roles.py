@@ -41,7 +41,7 @@ SUPPORT_MAY = frozenset(f"{_READ} {_SHOW} {_ACT} {_OWN_ACCOUNT}".split())
 
 
 def may(person: Person | None, endpoint: str) -> bool:
-    """Whether a person may ask for the address of this function; None is somebody who has not signed in."""
+    """Whether a person may ask for the address of this function; None: nobody is signed in."""
     if endpoint in OPEN:
         return True
     if person is None:

@@ -20,7 +20,7 @@ from handlers.kit.player_entries import COLUMN_FIELDS, Player
 from handlers.kit.receive import current_installation
 
 LARGEST_PROFILE = 256 * 1024  # bytes of JSON that the form takes
-CHANGED = "The game, or somebody else, has changed this player since the form was opened. It shows what is stored now."
+CHANGED = "The game, or another person, has changed this player since the form was opened. It shows what is stored now."
 
 _player = Player()
 

@@ -43,7 +43,7 @@ def send_refund(game: Game, public_id: str) -> AnyResponse:
         )
     except NotConfiguredError as error:
         return _form(game, public_id, 400, problem=f"Nothing was sent: {error}.")
-    except RequestError as error:  # somebody else was faster
+    except RequestError as error:  # another person was faster
         return _form(game, public_id, 409, problem=str(error))
     return see_other("transaction", f"refund-{state}", public_id=public_id)
 
