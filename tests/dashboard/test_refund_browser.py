@@ -36,9 +36,10 @@ def server(installation, studio, fake, post_order):
 
 def press(page, name):
     """What a person without a mouse does: TAB until it is there, then ENTER."""
+    page.wait_for_load_state()
     for _ in range(80):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.innerText || ''").strip() == name:
+        if page.evaluate("document.activeElement?.innerText || ''").strip() == name:
             with page.expect_navigation():
                 page.keyboard.press("Enter")
             return
@@ -58,7 +59,8 @@ def test_an_order_is_refunded_by_keyboard(server, fake, viewport, how):
     with browsing() as browser, person(browser, server.url, viewport, **how) as page:
         sign_in(page, PASSWORD)
         page.goto(f"/search?q={ORDER}")
-        page.get_by_role("link", name=ORDER).first.click()
+        with page.expect_navigation():
+            page.get_by_role("link", name=ORDER).first.click()
         press(page, "Refund the money")
         assert page.inner_text("h1") == "Refund 9.99 USD"
         assert lacks(page) == []
