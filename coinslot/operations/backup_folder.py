@@ -46,6 +46,8 @@ class Keep:
 def in_use(folder: Path, home: Path) -> Iterator[None]:
     """One proof at a time. The folder is made (0700) where it is missing, and what a killed proof has left is removed.
 
+    So is what this one has left, wherever it was interrupted.
+
     Raises :class:`UnderWayError`, or BackupError when the folder cannot be made or another installation uses it.
     """
     # Not its parents: where a disk is not mounted, the backups must not fill another one.
@@ -62,11 +64,18 @@ def in_use(folder: Path, home: Path) -> Iterator[None]:
             raise UnderWayError(f"another proof is under way in {folder}") from None
         if not folder.is_relative_to(home):
             _claim(folder / OWNER_FILE, home)
-        for leftover in folder.glob(".drill-*"):
-            shutil.rmtree(leftover)
-        for leftover in folder.glob(".*.partial*"):
-            leftover.unlink(missing_ok=True)
-        yield
+        _remove_leftovers(folder)
+        try:
+            yield
+        finally:
+            _remove_leftovers(folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(".drill-*"):
+        shutil.rmtree(leftover)
+    for leftover in folder.glob(".*.partial*"):
+        leftover.unlink(missing_ok=True)
 
 
 def _claim(file: Path, home: Path) -> None:

@@ -127,14 +127,12 @@ def _make(
     backup_folder.remove_unproved(folder, but=unproved)
     place = folder / f".drill-{secrets.token_hex(4)}"
     place.mkdir(mode=0o700)
-    try:
-        for check in drill(
-            *(place, unproved, vault, newest, pace.copy_file),
-            lambda share: progress(BACKUP_SHARE + (1 - BACKUP_SHARE) * share),
-        ):
-            made.note(check)
-    finally:
-        shutil.rmtree(place)
+    for check in drill(
+        *(place, unproved, vault, newest, pace.copy_file),
+        lambda share: progress(BACKUP_SHARE + (1 - BACKUP_SHARE) * share),
+    ):
+        made.note(check)
+    shutil.rmtree(place)
     if not made.faults:
         made.file = backup_folder.approve(unproved).name
         made.is_short = backup_folder.prune(folder, database.home, copy.size_bytes, keep)

@@ -550,6 +550,27 @@ def test_command_that_is_told_to_stop_or_killed_takes_its_child_along(busy, step
     assert len(names(busy)) <= 2
 
 
+@pytest.mark.parametrize("call", ["mkdir", "rmdir"])
+def test_interrupted_as_the_folder_of_the_check_is_made_or_removed_it_leaves_nothing(busy, monkeypatch, call):
+    real = getattr(os, call)
+    interrupted = []
+
+    def interrupt(path, *arguments, **options):
+        if ".drill-" in str(path) and not interrupted:
+            interrupted.append(path)
+            if call == "mkdir":
+                real(path, *arguments, **options)
+            raise KeyboardInterrupt
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, call, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prove(busy)
+
+    assert interrupted
+    assert [name for name in names(busy) if name.startswith(".")] == []
+
+
 def test_a_process_that_is_stopped_says_so(busy):
     enlarge(busy, 20)
     running = Running(busy.installation.settings)
