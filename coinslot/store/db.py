@@ -25,8 +25,8 @@ from coinslot.store.connection import connect as connect
 from coinslot.store.lock import WriteLock, hand_over
 from coinslot.store.migrations import MIGRATIONS
 
-SCHEMA_VERSION = 10
-OLDEST_VERSION = 10  # earlier versions were previews, never released; each later one has a migration
+SCHEMA_VERSION = 11
+OLDEST_VERSION = 11  # earlier versions were previews, never released; each later one has a migration
 APPLICATION_ID = 0x436F696E  # "Coin": tells `file` and us whose database this is
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
 
