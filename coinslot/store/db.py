@@ -10,9 +10,11 @@ It promises:
 * Reads never take the lock.
 """
 
+import logging
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
@@ -22,6 +24,7 @@ from typing import Any, TypeVar
 from coinslot.base.errors import CoinslotError
 from coinslot.store import commits
 from coinslot.store.connection import connect as connect
+from coinslot.store.connection import transaction
 from coinslot.store.lock import WriteLock, hand_over
 from coinslot.store.migrations import MIGRATIONS
 
@@ -44,6 +47,8 @@ Row = sqlite3.Row
 EngineError = sqlite3.Error
 
 T = TypeVar("T")
+
+log = logging.getLogger("coinslot")
 
 
 class DatabaseError(CoinslotError):
@@ -140,7 +145,7 @@ class Database:
         """Like :meth:`write`, in this thread: for commands, which have no commit to share."""
         if not self.path.exists():
             self.prepare()
-        with self.lock, closing(self._open()) as connection, self.lock.changing(), _transaction(connection):
+        with self.lock, closing(self._open()) as connection, self.lock.changing(), transaction(connection):
             return function(connection)
 
     def is_refusing(self) -> bool:
@@ -361,19 +366,6 @@ class _Writer:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All of the block is committed, or nothing."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
 def _readable() -> Iterator[None]:
     """Raise :class:`SchemaError` for a file that is no database, or damaged: SQLite's words may quote its pages."""
     try:
@@ -405,19 +397,32 @@ def creation_script() -> str:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring an open file to this code's version, one transaction per step. The caller holds the write lock.
+    """Bring an open file to this code's version: all steps in one transaction. The caller holds the write lock.
 
-    Raises :class:`SchemaError` for a version that cannot be migrated.
+    Raises :class:`SchemaError` for a version that cannot be migrated, and when the steps would leave a row that refers
+    to none. Then the file is as it was, and the code that made it can still serve it.
     """
     version = file_version(connection)
     if not OLDEST_VERSION <= version <= SCHEMA_VERSION:
         raise SchemaError(version_trouble(version))
-    for step in range(version + 1, SCHEMA_VERSION + 1):
-        with _transaction(connection):
-            MIGRATIONS[step](connection)
-            if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
-                raise SchemaError(f"migration {step} would break a foreign key")
-            connection.execute(f"PRAGMA user_version = {step:d}")
+    if version == SCHEMA_VERSION:
+        return
+    steps = f"steps from schema version {version} to {SCHEMA_VERSION}"
+    log.info("%s: nothing is served until they have ended; stopped before that, the file stays as it is", steps)
+    began_at = time.monotonic()
+    # Else DROP TABLE, with which a step makes a table anew, would delete the rows that refer to it. SQLite takes this
+    # outside a transaction only.
+    connection.execute("PRAGMA foreign_keys = OFF")
+    try:
+        with transaction(connection):
+            for step in range(version + 1, SCHEMA_VERSION + 1):
+                MIGRATIONS[step](connection)
+            if (broken := connection.execute("PRAGMA foreign_key_check").fetchone()) is not None:
+                raise SchemaError(f"the {steps} would leave a row of {broken[0]} that refers to none of {broken[2]}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
+    finally:
+        connection.execute("PRAGMA foreign_keys = ON")
+    log.info("%s: done in %.1f s", steps, time.monotonic() - began_at)
 
 
 def version_trouble(version: int) -> str:

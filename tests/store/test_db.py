@@ -3,7 +3,7 @@
 import multiprocessing
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -88,7 +88,12 @@ class TestFile:
         with pytest.raises(SchemaError, match="not a Coinslot database"):
             Database(home).prepare()
 
-    def test_a_migration_and_its_version_commit_together(self, database, monkeypatch):
+    def steps(self, monkeypatch, *steps):
+        """The code is newer than the file by so many steps."""
+        monkeypatch.setattr(database_module, "SCHEMA_VERSION", SCHEMA_VERSION + len(steps))
+        monkeypatch.setattr(database_module, "MIGRATIONS", dict(enumerate(steps, SCHEMA_VERSION + 1)))
+
+    def test_all_steps_and_the_version_commit_together_or_not_at_all(self, database, monkeypatch):
         database.write(put("a"))
         database.close()
 
@@ -99,17 +104,59 @@ class TestFile:
             tx.execute("ALTER TABLE installation ADD COLUMN more TEXT")
             raise RuntimeError("halfway")
 
-        monkeypatch.setattr(database_module, "SCHEMA_VERSION", SCHEMA_VERSION + 2)
-        monkeypatch.setattr(
-            database_module, "MIGRATIONS", {SCHEMA_VERSION + 1: add_column, SCHEMA_VERSION + 2: break_halfway}
-        )
+        def columns():
+            with closing(database_module.connect(database.path)) as connection:
+                return [row["name"] for row in connection.execute("SELECT name FROM pragma_table_info('installation')")]
+
+        self.steps(monkeypatch, add_column, break_halfway)
         with pytest.raises(RuntimeError, match="halfway"):
             database.prepare()
+        assert (database.version(), columns()) == (SCHEMA_VERSION, ["name", "value", "updated_at"])
 
-        assert database.version() == SCHEMA_VERSION + 1
+        self.steps(monkeypatch, add_column, lambda tx: None)
+        database.prepare()
+        assert (database.version(), columns()) == (SCHEMA_VERSION + 2, ["name", "value", "updated_at", "extra"])
+        assert names(database) == ["a"]
+
+    def test_steps_may_make_a_table_anew_and_foreign_keys_are_checked_once_at_the_end(self, database, monkeypatch):
+        checks = []
+        database.write_here(
+            lambda tx: [
+                tx.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY) STRICT"),
+                tx.execute("CREATE TABLE children (parent INTEGER REFERENCES parents (id) ON DELETE CASCADE) STRICT"),
+                tx.execute("INSERT INTO parents VALUES (7)"),
+                tx.execute("INSERT INTO children VALUES (7)"),
+            ]
+        )
+
+        def make_anew(tx):
+            tx.set_trace_callback(lambda sql: checks.append(sql) if "foreign_key_check" in sql else None)
+            tx.execute("CREATE TABLE new_parents (id INTEGER PRIMARY KEY, name TEXT) STRICT")
+            tx.execute("DROP TABLE parents")
+            tx.execute("ALTER TABLE new_parents RENAME TO parents")
+
+        def fill(tx):
+            tx.execute("INSERT INTO parents (id) VALUES (7)")
+
+        self.steps(monkeypatch, make_anew)
+        with pytest.raises(SchemaError, match="row of children that refers to none of parents"):
+            database.prepare()
+        assert database.version() == SCHEMA_VERSION
+
+        checks.clear()
+        self.steps(monkeypatch, make_anew, fill)  # broken between the two
+        database.prepare()
+        assert len(checks) == 1
         with closing(database_module.connect(database.path)) as connection:
-            columns = [row["name"] for row in connection.execute("SELECT name FROM pragma_table_info('installation')")]
-        assert columns == ["name", "value", "updated_at", "extra"]
+            assert [row[0] for row in connection.execute("SELECT parent FROM children")] == [7]
+
+    def test_foreign_keys_hold_again_after_the_steps(self, database, monkeypatch):
+        for step in (lambda tx: None, fail):
+            with closing(database_module.connect(database.path)) as connection:
+                self.steps(monkeypatch, step)
+                with suppress(KeyError):
+                    database_module.migrate(connection)
+                assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
 
 
 class TestWrites:
