@@ -5,12 +5,10 @@ import os
 import subprocess
 import sys
 import time
-from statistics import median
 
 from bench.server import ROOT
 
 MOST_TIMES = 1.5
-RUNS = 9
 LIBRARIES = """
 import json, sys, sysconfig
 import wsgi
@@ -20,19 +18,24 @@ print(json.dumps([name for name, file in files.items() if file.startswith(places
 """
 
 
-def measure() -> tuple[float, float]:
-    """Median seconds of a process that imports the libraries, and of one that imports ``wsgi``; run in turn."""
-    libraries = json.loads(_run(LIBRARIES)[0])  # and whatever was not compiled yet is now
-    alone = f"import importlib\nfor name in {libraries!r}: importlib.import_module(name)"
-    times = [(_run(alone)[1], _run("import wsgi")[1]) for _ in range(RUNS)]
-    return median(libraries for libraries, _ in times), median(whole for _, whole in times)
+def alone() -> str:
+    """Code that imports the libraries and nothing of ours. Afterwards everything is compiled."""
+    libraries = json.loads(_output(LIBRARIES))
+    return f"import importlib\nfor name in {libraries!r}: importlib.import_module(name)"
 
 
-def _run(code: str) -> tuple[str, float]:
-    # Compiled code is kept, as in production, whatever the developer's shell says.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def seconds(code: str) -> float:
+    """What a process that runs ``code`` takes, from start to end."""
     began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return done.stdout, time.perf_counter() - began
+    _output(code)
+    return time.perf_counter() - began
+
+
+def compiling() -> dict[str, str]:
+    """The environment of a process that keeps compiled code, as in production, whatever the developer's shell says."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def _output(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, env=compiling(), stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -51,7 +51,8 @@ def serve(home: Path, app: str = "wsgi:app", options: tuple[str, ...] = ()) -> I
     """Run gunicorn on a free port of the loopback; afterwards it is gone, whatever happened."""
     log = home.parent / f"{home.name}.log"
     # Only what a shell gives and what is set here: a setting left over in the developer's shell must not be measured.
-    ours = ("COINSLOT_", "WEB_CONCURRENCY", "GUNICORN_")
+    # Compiled code is kept, as in production.
+    ours = ("COINSLOT_", "WEB_CONCURRENCY", "GUNICORN_", "PYTHONDONTWRITEBYTECODE")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     began = time.perf_counter()
     with log.open("wb") as output:
