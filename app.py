@@ -8,7 +8,6 @@ of ``coinslot/store/db.py``. Playtem is ``handlers/playtem/credit.py``; the game
 
 import logging
 import os
-import secrets
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -21,7 +20,8 @@ from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from coinslot.base import literals
+from coinslot.base import literals, request_ids
+from coinslot.base.log_lines import LogLines
 from coinslot.base.settings import Settings
 from coinslot.games.options import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Following, Installation, OwnJob
@@ -35,6 +35,7 @@ from handlers.kit import alerting, demo_world, partner_reports, wrong_addresses
 from handlers.kit.bodies import LARGEST_BODY, WholeBodies
 from handlers.kit.headers import ReadHeaders, refuse_oversized
 from handlers.kit.partner import Partner, silence_setting
+from handlers.kit.request_ids import RequestIds
 
 NAMES = ("appcharge", "playtem", "playcamp", "xsolla")  # a new partner is one name here
 PARTNERS: tuple[Partner, ...] = tuple(import_module(f"handlers.{name}").partner for name in NAMES)
@@ -78,7 +79,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
     app.extensions["coinslot"].job_context = app.app_context
     app.extensions["coinslot.partners"] = PARTNERS
     app.wsgi_app = game.EncodedSlashes(WholeBodies(app.wsgi_app))  # type: ignore[method-assign]
-    app.wsgi_app = ReadHeaders(app.wsgi_app, settings.trusted_proxies)  # type: ignore[method-assign]
+    app.wsgi_app = RequestIds(ReadHeaders(app.wsgi_app, settings.trusted_proxies))  # type: ignore[method-assign]
     app.before_request(refuse_oversized)
 
     for partner in PARTNERS:
@@ -107,9 +108,8 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
         if isinstance(error, BusyError):
             app.logger.error("%s %s was not answered: %s", request.method, request.endpoint, error)
             return refuse(503, "Busy; please try again")
-        error_id = secrets.token_hex(4)
-        app.logger.error("error %s in %s %s", error_id, request.method, request.endpoint, exc_info=error)
-        return refuse(503, f"Our own trouble, logged as {error_id}; please try again")
+        app.logger.error("error in %s %s", request.method, request.endpoint, exc_info=error)
+        return refuse(503, f"Our own trouble, logged as {request_ids.current()}; please try again")
 
     return app
 
@@ -160,7 +160,7 @@ def read_switch(environment: Mapping[str, str], name: str) -> bool:
 
 def log_to_stderr(*loggers: logging.Logger) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"))
+    handler.setFormatter(LogLines())
     for logger in loggers:
         logger.setLevel(logging.INFO)
         logger.handlers = [handler]

@@ -1,9 +1,11 @@
 """How ``gunicorn wsgi:app`` serves. gunicorn finds this file by its name; its own command-line options win."""
 
 import contextlib
-import logging
+import logging.handlers
 import os
 import re
+
+from gunicorn.glogging import Logger
 
 bind = os.environ.get("COINSLOT_BIND", "127.0.0.1:8000")  # loopback: the world comes through a proxy with TLS
 # SQLite has one writer at a time, so more workers buy little; set here because this file would overrule the variable.
@@ -20,8 +22,24 @@ limit_request_fields = 64  # as handlers/kit/headers.py has it, which counts lin
 limit_request_field_size = 8190
 control_socket_disable = True  # one socket per user would be shared by every installation on the machine
 forwarded_allow_ips = ""  # gunicorn itself believes no proxy header; COINSLOT_TRUSTED_PROXIES decides, in app.py
-# For an access log, which is off by default: the path without its query, which holds Playtem's signature.
-access_log_format = '%(h)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s %(M)sms'
+# For an access log, which is off by default: the path without its query, which holds Playtem's signature. The time and
+# the call's id stand before it, as in every line.
+access_log_format = '%(h)s "%(m)s %(U)s %(H)s" %(s)s %(b)s %(M)sms'
+
+
+class OneFormat(Logger):
+    """gunicorn's own lines look like the application's, whatever its version writes by itself."""
+
+    def setup(self, cfg):
+        from coinslot.base.log_lines import LogLines
+
+        super().setup(cfg)
+        for handler in (*self.error_log.handlers, *self.access_log.handlers):
+            if not isinstance(handler, logging.handlers.SysLogHandler):  # which adds a time itself
+                handler.setFormatter(LogLines())
+
+
+logger_class = OneFormat
 
 
 def _leave_out_what_was_sent(record):

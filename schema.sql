@@ -391,6 +391,8 @@ CREATE TABLE grants (
     reason          TEXT,                      -- why, where a person or an event gave one
     is_test         INTEGER NOT NULL CHECK (is_test IN (0, 1)),
     created_at      TEXT NOT NULL,
+    request_id      TEXT,                      -- of the call that caused it, as in the log and in X-Request-ID of its
+                                               -- answer; NULL: no call, but a job or a command. No hash covers it
     grant_hash      TEXT NOT NULL DEFAULT '',  -- SHA-256 over that of the grant before, this row and its lines. Empty:
                                                -- not written by this code, and the ledger's check says so
     UNIQUE (transaction_id, kind),             -- what a game deduplicates on
@@ -434,6 +436,7 @@ CREATE TABLE events (
     is_test      INTEGER NOT NULL CHECK (is_test IN (0, 1)),
     occurred_at  TEXT,
     received_at  TEXT NOT NULL,
+    request_id   TEXT,                         -- of the call that brought it, as of grants
     UNIQUE (game_id, partner, dedupe_key)
 ) STRICT;
 CREATE INDEX events_feed ON events (game_id, id);

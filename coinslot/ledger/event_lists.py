@@ -89,7 +89,7 @@ def one(connection: Connection, game_id: int, event_id: int) -> Row | None:
     """All of one event; None where the game has no such event."""
     return queries.row(
         connection,
-        f"SELECT {_COLUMNS}, dedupe_key, raw_body FROM events WHERE id = :id AND game_id = :game_id",  # noqa: S608
+        f"SELECT {_COLUMNS}, dedupe_key, request_id, raw_body FROM events WHERE id = :id AND game_id = :game_id",  # noqa: S608
         {"id": event_id, "game_id": game_id},
     )
 

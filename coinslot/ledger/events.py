@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from coinslot.base import clock
+from coinslot.base import clock, request_ids
 from coinslot.games import registry
 from coinslot.ledger import refused
 from coinslot.outbox import deliveries
@@ -57,6 +57,7 @@ def record(
         "is_test": int(is_test),
         "occurred_at": occurred_at,
         "received_at": clock.stamp(),
+        "request_id": request_ids.current(),
     }
     queries.insert(tx, "events", row)
     deliveries.enqueue(tx, game_id, type, event_id=event_id, player_id=player_id)

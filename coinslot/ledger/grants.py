@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from coinslot.base import clock
+from coinslot.base import clock, request_ids
 from coinslot.ledger import chain
 from coinslot.store import queries
 from coinslot.store.db import Connection, Row
@@ -52,7 +52,8 @@ def insert(
         "is_test": int(is_test),
         "created_at": clock.stamp(),
     }
-    queries.insert(tx, "grants", {**row, "grant_hash": chain.grant_hash(previous_hash, row, entries)})
+    unhashed = {"request_id": request_ids.current(), "grant_hash": chain.grant_hash(previous_hash, row, entries)}
+    queries.insert(tx, "grants", row | unhashed)
     tx.executemany(
         "INSERT INTO entries (grant_id, sku, quantity, policy) VALUES (?, ?, ?, ?)",
         [(grant_id, *entry) for entry in entries],

@@ -31,6 +31,7 @@ KEPT_PER_PARTNER = 300  # refusals per partner and game
 KEPT_SECONDS = 7 * 24 * 3600
 MOST_CALLERS = 1000  # addresses in memory
 ON_CALLER = "ON CONFLICT (partner, remote_address) DO UPDATE SET proved_at = excluded.proved_at"
+NAMED_IN_LOG = 5  # calls of one kind that a line of the log names; more are counted
 ENDED_KEPT_SECONDS = 365 * 24 * 3600  # calls that had proved themselves, after they were mended or set aside
 
 log = logging.getLogger("coinslot")
@@ -64,6 +65,7 @@ class Observations:
         self._mutex = threading.Lock()
         self._refusals: deque[Refusal] = deque(maxlen=HELD_AT_MOST)
         self._refused: Counter[tuple[int | None, str, str, str, str, bool]] = Counter()
+        self._refused_ids: dict[tuple[int | None, str, str, str, str, bool], list[str]] = {}
         self._used: dict[tuple[int, str, str], float] = {}
         self._called: Counter[tuple[int, str, str]] = Counter()
         self._read: dict[int, tuple[int, float]] = {}
@@ -81,14 +83,14 @@ class Observations:
             self.refused(refusal)
             return
         with self._mutex:
-            self._refused[_counted(refusal)] += 1
+            self._count(refusal)
         self._flush_soon()
 
     def refused(self, refusal: Refusal) -> None:
         """Hold a refused call for the ring."""
         with self._mutex:
             self._refusals.append(refusal)
-            self._refused[_counted(refusal)] += 1
+            self._count(refusal)
         self._flush_soon()
 
     def called(
@@ -128,12 +130,19 @@ class Observations:
         with self._mutex:
             refusals, self._refusals = self._refusals, deque(maxlen=HELD_AT_MOST)
             refused, self._refused = self._refused, Counter()
+            refused_ids, self._refused_ids = self._refused_ids, {}
             used, self._used = self._used, {}
             called, self._called = self._called, Counter()
             read, self._read = self._read, {}
             callers, self._new_callers = self._new_callers, set()
-        for (_, slug, partner, endpoint, reason, _), count in refused.items():
-            log.warning("refused %d call(s): %s %s %s, reason %s", count, partner, slug or "-", endpoint, reason)
+        for call, count in refused.items():
+            _, slug, partner, endpoint, reason, _ = call
+            ids = refused_ids[call]
+            named = f"{', '.join(ids)}{' and others' if count > len(ids) else ''}"
+            log.warning(
+                "refused %d call(s): %s %s %s, reason %s, request %s",
+                *(count, partner, slug or "-", endpoint, reason, named),
+            )
         if not refused and not used and not called and not read:
             return
 
@@ -161,6 +170,15 @@ class Observations:
         except Exception as error:  # the next flush starts afresh
             log.error("observations were not written: %s", error)
 
+    def _count(self, refusal: Refusal) -> None:
+        """Under the mutex: one more of its kind for the counters and the log."""
+        counted = (refusal.game_id, refusal.game_slug, refusal.partner, refusal.endpoint)
+        call = (*counted, refusal.reason, refusal.is_simulated)
+        self._refused[call] += 1
+        ids = self._refused_ids.setdefault(call, [])
+        if len(ids) < NAMED_IN_LOG:
+            ids.append(str(refusal.request.get("request_id")))
+
     def _store_refusal(self, tx: Connection, refusal: Refusal) -> None:
         insert(tx, "refusals", self._columns(tx, refusal) | {"created_at": refusal.at})
 
@@ -186,11 +204,6 @@ class Observations:
             pause.wait(FLUSH_SECONDS)
             self._wake.clear()
             self.flush()
-
-
-def _counted(refusal: Refusal) -> tuple[int | None, str, str, str, str, bool]:
-    call = (refusal.game_id, refusal.game_slug, refusal.partner, refusal.endpoint)
-    return (*call, refusal.reason, refusal.is_simulated)
 
 
 def _prune(tx: Connection, game_id: int | None, partner: str) -> None:

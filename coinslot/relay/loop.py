@@ -257,14 +257,17 @@ class Relay:
         if self._is_stopping or not claim.is_long_enough():
             self._database.write(lambda tx: attempts.give_back(tx, claim))
             return
+        cause = webhooks.cause(self._database.read(), claim)
         result = self._attempt(claim, what)
         state = self._database.write(lambda tx: attempts.record(tx, claim, result))
         if state == "gone":
             log.info("%s was overtaken by a restore; how it went is not recorded", what)
         elif state == "dead":
-            log.error("%s is dead: %s", what, result.failure)
+            log.error("%s is dead: %s; %s", what, result.failure, cause)
         elif result.failure is not None:
-            log.warning("%s failed: %s", what, result.failure)
+            log.warning("%s failed: %s; %s", what, result.failure, cause)
+        else:
+            log.info("%s: answered %s in %d ms; %s", what, result.status, result.duration_ms, cause)
 
     def _attempt(self, claim: Claim, what: str) -> Result:
         """Send once. A delivery that cannot be made fails too, so that it ends on its schedule."""

@@ -10,6 +10,7 @@ from coinslot.outbox import conversion_queue
 from coinslot.outbox.attempts import Claim
 from coinslot.outbox.formats import Format
 from coinslot.store.db import Connection
+from coinslot.store.queries import row
 
 USER_AGENT = "Coinslot"
 
@@ -29,6 +30,22 @@ def body(connection: Connection, claim: Claim) -> bytes:
         data = events.event(connection, claim.event_id)
         at = data["received_at"]
     return envelope(claim.event_type, at, data)
+
+
+def cause(connection: Connection, claim: Claim) -> str:
+    """What a delivery is of, as the log says it: ids alone, of the transaction and of the call that caused it."""
+    if claim.grant_id is not None:
+        of = f"grant {claim.grant_id}"
+        sql = """SELECT t.public_id, g.request_id FROM grants g JOIN transactions t ON t.id = g.transaction_id
+                 WHERE g.id = :id"""
+    else:
+        of = f"event {claim.event_id}"
+        sql = "SELECT NULL AS public_id, request_id FROM events WHERE id = :id"
+    found = row(connection, sql, {"id": claim.grant_id if claim.event_id is None else claim.event_id})
+    if found is not None:
+        of += f" of transaction {found['public_id']}" if found["public_id"] else ""
+        of += f", request {found['request_id']}" if found["request_id"] else ""
+    return of
 
 
 def envelope(event_type: str, timestamp: str, data: dict[str, object]) -> bytes:

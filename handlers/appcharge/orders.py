@@ -31,7 +31,7 @@ from coinslot.ledger.refused import mend_order
 from coinslot.store import counters
 from handlers.appcharge.order_body import LONGEST_WORD, kept_text, minor_if_whole, parse_order, session_metadata
 from handlers.appcharge.receive import PARTNER, Entered, read, refused
-from handlers.kit.receive import current_installation
+from handlers.kit.receive import current_installation, log_credit
 
 DATE = "purchaseDateAndTimeUtc"
 
@@ -75,8 +75,7 @@ def report_order(game_slug: str) -> Response:
         if outcome.reason == "lookup_failed":
             current_app.logger.error("appcharge %s: an order could not be credited: %s", game.slug, outcome.detail)
         raise refused("orders", game, reason, answer_status, message.format(detail=outcome.detail), outcome.detail)
-    if outcome.credited.is_new:
-        current_app.logger.info("appcharge %s: credited order %r", game.slug, wanted.reference)
+    log_credit(PARTNER, game, f"order {wanted.reference!r}", outcome.credited)
     return _answer(outcome.credited.answer_status, outcome.credited.answer_body)
 
 

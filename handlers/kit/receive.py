@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from flask import Response, current_app, jsonify, request
 
 from coinslot.access.keyring import SecretValue
-from coinslot.base import clock, signing
+from coinslot.base import clock, request_ids, signing
 from coinslot.base.addresses import is_allowed
 from coinslot.games.games import Game
 from coinslot.installation import Installation
 from coinslot.ledger.refused import Claim
+from coinslot.ledger.reports import Credited
 from coinslot.operations.observations import Refusal
 from handlers.kit.partner import Partner
 
@@ -78,6 +79,12 @@ def _simulation_proof(at: str) -> str:
     return signing.hmac_hex("sha256", key, at.encode())
 
 
+def log_credit(partner: str, game: Game, what: str, credited: Credited) -> None:
+    """The line of the log for a report that credits, or that repeats one; ``what`` names it as the partner does."""
+    said = "credited" if credited.is_new else "credited before:"
+    current_app.logger.info("%s %s: %s %s, transaction %s", partner, game.slug, said, what, credited.public_id)
+
+
 def note_refusal(
     partner: str,
     endpoint: str,
@@ -119,6 +126,7 @@ def note_refusal(
         remote_address=request.remote_addr or "",
         body_size=len(body),
         request={
+            "request_id": request_ids.current(),
             "method": request.method,
             "path": request.path[:512],
             "query": request.query_string[: 8192 if keeps_query else 0].decode("latin-1"),

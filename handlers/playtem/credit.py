@@ -14,7 +14,7 @@ from coinslot.ledger import credit as ledger
 from coinslot.ledger import refused, reports
 from coinslot.ledger.refused import Claim
 from coinslot.store.db import Connection
-from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal
+from handlers.kit.receive import current_installation, is_address_allowed, log_credit, note_call, note_refusal
 from handlers.playtem.payload import Order, PayloadError, decode, verify
 
 PARTNER = "playtem"
@@ -95,10 +95,7 @@ def _credit(game: Game, parameter: str) -> Response:
         if outcome.reason == "lookup_failed":
             current_app.logger.error("playtem %s: a purchase could not be credited: %s", game.slug, outcome.detail)
         return answered
-    if outcome.credited.is_new:
-        current_app.logger.info(
-            "playtem %s: credited transaction %r, signature format %s", game.slug, wanted.reference, matched_format
-        )
+    log_credit(PARTNER, game, f"reward {wanted.reference!r}, signature format {matched_format}", outcome.credited)
     return answer(outcome.credited.answer_status, outcome.credited.answer_body)
 
 

@@ -19,7 +19,7 @@ from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, refunds, refused, reports
 from coinslot.ledger.refused import Claim
 from coinslot.store.db import Connection
-from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal
+from handlers.kit.receive import current_installation, is_address_allowed, log_credit, note_call, note_refusal
 from handlers.xsolla import messages
 from handlers.xsolla.settings import SIGNING_KEY
 
@@ -147,8 +147,7 @@ def _credit(game: Game, signer: SecretValue, document: Mapping[str, Any]) -> Non
         code, message, status = REFUSED[outcome.reason]
         reason = "malformed" if outcome.reason == "quantity" else outcome.reason
         raise _refused(game, reason, code, message.format(detail=outcome.detail), status, outcome.detail)
-    if outcome.credited.is_new:
-        current_app.logger.info("xsolla %s: credited transaction %r", game.slug, wanted.reference)
+    log_credit(PARTNER, game, f"purchase {wanted.reference!r}", outcome.credited)
 
 
 def to_credit(document: Mapping[str, Any], game: Game, signer: SecretValue) -> reports.Credit:

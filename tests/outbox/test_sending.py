@@ -109,7 +109,10 @@ def test_relay_once_drains_what_is_due_and_ends(shop, receiver):
         assert receiver.requests == []
 
         with flask(shop.home, "relay", "--once") as process:
-            assert process.end() == (0, "30 attempts made.\n")
+            ended, said = process.end()
+        assert ended == 0
+        assert said.splitlines()[-1] == "30 attempts made."
+        assert said.count(": answered 200 in ") == 30
 
     assert sorted(shop.arrived()) == sorted(posted)
     assert shop.states() == {"delivered": 30}
@@ -122,7 +125,9 @@ def test_two_workers_and_a_relay_process_never_send_one_delivery_twice_and_end_t
             assert process.line() == "The relay runs."
             posted = shop.post_many(server, 100)
             until(lambda: shop.states() == {"delivered": 100}, "all are delivered", 30)
-            assert process.terminate() == (0, "")
+            ended, said = process.terminate()
+        assert ended == 0
+        assert all(": answered 200 in " in line for line in said.splitlines())
         receiver.script = [after(0.5, status(200))]
         assert shop.post(server, "last") == 200
         until(lambda: receiver.in_hand.total(), "one is in hand")

@@ -20,7 +20,7 @@ from coinslot.store.db import Connection, DatabaseError
 from handlers.kit.api import ApiError, NotConfiguredError
 from handlers.kit.partner import GameCall
 from handlers.kit.problems import ProblemError, caller, read_body
-from handlers.kit.receive import current_installation
+from handlers.kit.receive import current_installation, log_credit
 from handlers.playcamp.api.answers import Coupon
 from handlers.playcamp.api.client import Client
 from handlers.playcamp.events.coupon_fields import CouponRedeemed, CouponToRedeem, CouponToValidate, CouponValidity
@@ -150,8 +150,7 @@ def _keep(game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> str | 
     if credited is None:
         log.error("playcamp %s: coupon usage %s was granted before with other content", game.slug, coupon.usage_id)
         raise ProblemError(409, "The coupon was redeemed, and its usage had been granted before with other content")
-    if credited.is_new:
-        log.info("playcamp %s: granted coupon usage %s", game.slug, coupon.usage_id)
+    log_credit(PARTNER, game, f"coupon usage {coupon.usage_id}", credited)
     return credited.public_id
 
 

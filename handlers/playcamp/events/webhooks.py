@@ -20,12 +20,20 @@ from coinslot.access.keyring import SecretValue
 from coinslot.games.games import Game
 from coinslot.ledger import boosts, credit, events, refused
 from coinslot.ledger.refused import Claim
+from coinslot.ledger.reports import Credited
 from coinslot.outbox import conversion_queue
 from coinslot.payments import store
 from coinslot.relay import jobs
 from coinslot.store import portions
 from coinslot.store.db import Connection
-from handlers.kit.receive import current_installation, is_address_allowed, note_call, note_refusal, plain_error
+from handlers.kit.receive import (
+    current_installation,
+    is_address_allowed,
+    log_credit,
+    note_call,
+    note_refusal,
+    plain_error,
+)
 from handlers.playcamp.events import coupons, payload
 from handlers.playcamp.events.halves import batch_of_half, in_time, is_overtaken, other_half
 from handlers.playcamp.events.payload import Fact
@@ -51,9 +59,11 @@ PROBLEMS = {
 
 @dataclass
 class Kept:
-    """What became of a part of a call, for the log: usages of granted coupons, and counts by :data:`PROBLEMS`."""
+    """What became of a part of a call, for the log: usages of coupons with their credits, and counts
+    by :data:`PROBLEMS`.
+    """
 
-    granted: list[str] = field(default_factory=list)
+    granted: list[tuple[str, Credited]] = field(default_factory=list)
     problems: Counter[str] = field(default_factory=Counter)
 
 
@@ -115,8 +125,8 @@ def receive(game_slug: str, hook: str | None = None) -> Response:
         )
     if refused.has_open(installation.database.read(), game.id, PARTNER):
         installation.database.write(lambda tx: refused.mend_call(tx, game.id, PARTNER, body))
-    for usage_id in (each for kept in made for each in kept.granted):
-        current_app.logger.info("playcamp %s: granted coupon usage %s", game.slug, usage_id)
+    for usage_id, credited in (each for kept in made for each in kept.granted):
+        log_credit(PARTNER, game, f"coupon usage {usage_id}", credited)
     for problem, (level, text) in PROBLEMS.items():
         if count := sum(kept.problems[problem] for kept in made):
             current_app.logger.log(level, f"playcamp %s: {text}", game.slug, count)
@@ -216,10 +226,10 @@ def _grant(tx: Connection, call: Call, fact: Fact, kept: Kept) -> None:
         signature=call.header,
         signed_with=call.signer.label,
     )
-    reason = credit.report_within(tx, wanted, coupons.RULES).reason
-    kept.problems["conflicting"] += reason == "conflict"
-    if reason == "credited":
-        kept.granted.append(wanted.reference)
+    outcome = credit.report_within(tx, wanted, coupons.RULES)
+    kept.problems["conflicting"] += outcome.reason == "conflict"
+    if outcome.credited is not None:
+        kept.granted.append((wanted.reference, outcome.credited))
 
 
 def _key(tx: Connection, game: Game, fact: Fact, delivery: str, nth: int) -> str | None:
