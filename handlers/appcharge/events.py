@@ -119,10 +119,18 @@ def receive(game_slug: str) -> Response:
 
 def parse_event(body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """The event, and what the game gets of it. Raises ValueError."""
-    payload = exact.parse_json(body, parse_float=exact.finite, allow_half_pairs=True)
+    payload = exact.parse_json(body, parse_float=_number, allow_half_pairs=True)
     if not isinstance(payload, dict):
         raise ValueError("it is not a JSON object")
     return payload, without_personal_data(payload)
+
+
+def _number(text: str) -> float | str:
+    """A fraction as a float. One that no float holds is JSON all the same: it stays text and refuses no event."""
+    try:
+        return exact.finite(text)
+    except ValueError:
+        return text
 
 
 def _named_by(payload: Mapping[str, Any]) -> str:
