@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from openapi_spec_validator import validate
 from schemathesis.generation.feedback import NO_FEEDBACK
 from schemathesis.generation.modes import GenerationMode
@@ -13,6 +13,7 @@ from schemathesis.generation.modes import GenerationMode
 from app import PARTNERS, create_app
 from coinslot.access import logins
 from handlers.game import CALLS
+from tests.attacks.examples import examples
 from tests.fakes.appcharge import FakeAppcharge
 from tests.fakes.playcamp import PlayCamp
 
@@ -21,12 +22,9 @@ OPERATIONS = [
     (method, path) for path, operations in DOCUMENT["paths"].items() for method in operations if method != "parameters"
 ]
 TAKES_NOTHING = ("/items", "/appcharge/checkout-key", "/openapi.json")  # nothing that could be wrong
-# The same calls in every run of the same code, with nothing kept between runs or picked out of the source.
-bounded = settings(
-    max_examples=25, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-)
+bounded = examples(25)
 # Many players take long to invent, and each is what a single one is, which is tried as often as everything else.
-seldom = settings(bounded, max_examples=6)
+seldom = examples(6)
 
 
 @pytest.fixture
@@ -160,7 +158,7 @@ def test_calls_not_as_described_are_refused_as_described(calls, method, path):
 def test_calls_without_a_good_token_are_all_refused_alike(calls, method, path, db):
     before = db("SELECT * FROM players ORDER BY player_id"), db("SELECT * FROM items"), db("SELECT * FROM games")
 
-    @settings(bounded, max_examples=3 if path == "/players" else 10)
+    @examples(3 if path == "/players" else 10)
     @given(calls(method, path, GenerationMode.POSITIVE))
     def call(case):
         case.headers = {}
