@@ -1,5 +1,6 @@
-"""Each worker computes on a processor of its own, as far as there are enough."""
+"""Each worker computes on a processor of its own, as far as there are enough, and gets a fair share of the calls."""
 
+import http.client
 import os
 import runpy
 from collections import Counter
@@ -36,3 +37,20 @@ def test_a_worker_serves_where_it_may_not_choose_its_processor():
     gone = SimpleNamespace(processor=max(ours) + 1000)
     runpy.run_path(str(ROOT / "gunicorn.conf.py"))["post_fork"](None, gone)
     assert os.sched_getaffinity(0) == ours
+
+
+def test_a_kept_connection_is_given_back_in_time_for_the_next_worker_to_take_it(installation, studio):
+    with Server(installation.settings.home) as server:
+        kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connections, closing = set(), []
+        for number in range(1, 46):
+            kept.request("GET", "/healthz")
+            connections.add(kept.sock.getsockname())
+            answer = kept.getresponse()
+            assert (answer.status, bool(answer.read())) == (200, True)
+            if answer.getheader("Connection") == "close":
+                closing.append(number)
+        kept.close()
+
+    assert closing == [20, 40]
+    assert len(connections) == 3
