@@ -21,6 +21,7 @@ MOST_PSS = 80
 MOST_START_TIMES = 2.5  # of what importing the third-party libraries takes
 MOST_DOCTOR_TIMES = 2.0
 SECONDS_AT_A_TIME = 10
+SETTLE_SECONDS = 3  # until the last worker has started, too
 ROUNDS = 9
 
 
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
         shutil.copytree(template, home)
         credited = turns = 0
         with serve(home) as server:
+            time.sleep(SETTLE_SECONDS)
             rss, pss = server.memory()
             print(f"after the start: RSS {rss:.1f} MiB, PSS {pss:.1f} MiB together", flush=True)
             while credited < arguments.orders:
