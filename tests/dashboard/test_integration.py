@@ -12,7 +12,7 @@ from coinslot.games import games
 from coinslot.operations import contacts
 from handlers.kit.receive import partners
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio
-from tests.fakes.http import FakeServer
+from tests.fakes.http import FakeServer, Receiver, closed_port
 from tests.fakes.playcamp import PlayCamp
 from tests.pages import assert_has, serving
 
@@ -167,7 +167,7 @@ def test_what_is_not_set_up_or_live_cannot_be_tested(browser, playcamp, installa
 def test_where_the_public_address_does_not_answer_the_local_one_is_offered(browser, app, installation, studio):
     with serving(app, installation) as server:
         installation.settings = replace(installation.settings, public_url="http://127.0.0.1:9")
-        here = {"SERVER_NAME": "0.0.0.0", "SERVER_PORT": str(server.server_port)}
+        here = {"SERVER_NAME": "0.0.0.0", "SERVER_PORT": str(server.server_port), "REMOTE_PORT": "50000"}
         form = {"form_token": browser.form_token(), "endpoint": "orders"}
         path = f"{BASE}/appcharge/test"
 
@@ -180,6 +180,19 @@ def test_where_the_public_address_does_not_answer_the_local_one_is_offered(brows
 
         shown = browser.client.post(path, data={**form, "where": "here"}, environ_overrides=here).text
         assert "As it should be." in shown
+
+
+def test_on_a_unix_socket_no_host_header_says_where_a_test_goes(browser, installation, studio):
+    """gunicorn has SERVER_NAME and SERVER_PORT from the Host header there, and no REMOTE_PORT."""
+    installation.settings = replace(installation.settings, public_url=f"http://127.0.0.1:{closed_port()}")
+    with Receiver() as other:
+        form = {"form_token": browser.form_token(), "endpoint": "orders", "where": "here"}
+        named = {"SERVER_NAME": "127.0.0.1", "SERVER_PORT": str(other.port), "REMOTE_ADDR": ""}
+
+        shown = browser.client.post(f"{BASE}/appcharge/test", data=form, environ_overrides=named).text
+
+        assert_has(shown, "did not answer from this machine", without=("Send it to",))
+        assert other.connections == 0
 
 
 def test_somebody_elses_answer_is_shown_as_text_without_what_it_echoes(browser, installation, studio):

@@ -72,7 +72,13 @@ def send_test(game: Game, partner: str) -> Response:
 
 
 def _here() -> str | None:
-    """Where this server listens on its own machine, behind every proxy; None when that is not known."""
+    """Where this server listens on its own machine, behind every proxy; None when that is not known.
+
+    On a Unix socket, gunicorn takes SERVER_NAME from the Host header, so a caller could name any machine. Such a caller
+    has no port.
+    """
+    if not request.environ.get("REMOTE_PORT"):
+        return None
     name, port = request.environ.get("SERVER_NAME", ""), str(request.environ.get("SERVER_PORT", ""))
     if name == "localhost":
         name = "127.0.0.1"
