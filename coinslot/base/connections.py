@@ -227,7 +227,9 @@ def _connect(connection: Any, may_call_private: bool) -> socket.socket:
     failure = OSError("it has no address")
     for family, kind, protocol, _, address in found:
         if not may_call_private and not is_public(str(address[0])):
-            raise ForbiddenAddressError(f"its address {address[0]} is not a public one, and those are off here")
+            raise ForbiddenAddressError(
+                f"its address {address[0]} is not a public one (COINSLOT_PRIVATE_TARGETS is off)"
+            )
         sock = _PlainSocket(family, kind, protocol)
         try:
             sock.settimeout(_remaining())

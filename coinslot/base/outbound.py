@@ -62,6 +62,15 @@ class Answer:
         return self.failure == "refused" and self.detail == ENOUGH_WAITING
 
     @property
+    def trouble(self) -> str:
+        """Why this is no proper answer, for the owner: our own reason where nothing was sent, else the word of
+        ``failure``, else the status.
+        """
+        if self.detail and (self.failure == "rejected" or self.is_turned_away):
+            return self.detail
+        return self.failure or str(self.status)
+
+    @property
     def retry_after_seconds(self) -> float | None:
         """The wait from now that the answer asks for, as a number or a date (RFC 9110, section 10.2.3)."""
         text = (self.retry_after or "").strip()

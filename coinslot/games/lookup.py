@@ -45,7 +45,7 @@ def player(outbound: Outbound, game: Game, player_id: str) -> FoundPlayer | None
     address = f"{url}{'&' if '?' in url else '?'}player_id={quote(player_id, safe='')}"
     answer = outbound.call("GET", address, _headers(game), None, TIMEOUT_SECONDS, LARGEST_PROFILE)
     if answer.status not in (200, 404):  # with one of these, nothing else in the answer matters
-        raise LookupFailedError(f"the game's server did not say: {_why_not(answer)}")
+        raise LookupFailedError(f"the game's server did not say: {answer.trouble}")
     if answer.status == 404:
         return None
     document = _document(answer)
@@ -63,16 +63,12 @@ def player_by_password(outbound: Outbound, game: Game, login_name: str, password
     if answer.status in (401, 403, 404):
         return None
     if answer.status != 200 or answer.failure:
-        raise LookupFailedError(f"the game's server did not say who logs in: {_why_not(answer)}")
+        raise LookupFailedError(f"the game's server did not say who logs in: {answer.trouble}")
     document = _document(answer)
     try:
         return FoundPlayer(registry.checked_id(text_of(document.get("player_id")) or ""), _profile(document))
     except ValueError:
         raise LookupFailedError("the game's server said who logs in without a player_id") from None
-
-
-def _why_not(answer: Answer) -> str | int | None:
-    return answer.detail if answer.is_turned_away else answer.failure or answer.status
 
 
 def _headers(game: Game) -> dict[str, str]:

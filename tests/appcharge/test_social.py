@@ -397,7 +397,7 @@ def test_weak_and_foreign_keys_among_the_published_ones_are_not_used(google, out
 def test_an_installation_that_calls_no_private_addresses_asks_no_provider_there(google):
     outbound = Outbound(may_call_private=False)
 
-    assert "rejected" in trouble(google, outbound, google.id_token())
+    assert "is not a public one" in trouble(google, outbound, google.id_token())
     assert "rejected" in trouble(google, outbound, google.access_token())
     assert google.requests == []
 

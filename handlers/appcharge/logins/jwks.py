@@ -72,7 +72,7 @@ class PublishedKeys(PyJWKClient):
         if answer.is_turned_away:
             raise _TurnedAwayError("the published keys were not asked for: enough calls wait already")
         if answer.failure is not None or answer.status != 200:
-            raise PyJWKClientError(f"the published keys were not given: {answer.failure or answer.status}")
+            raise PyJWKClientError(f"the published keys were not given: {answer.trouble}")
         try:
             document = exact.parse_json(answer.body, allow_half_pairs=True)
         except ValueError:

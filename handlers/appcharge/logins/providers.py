@@ -230,7 +230,7 @@ def _read(login: Login, answer: Answer) -> tuple[int, dict[str, Any]]:
     """Status and JSON object of a provider's answer. Raises :class:`ProviderError` for any other answer."""
     title = TITLES[login.provider]
     if answer.failure is not None or answer.status is None:
-        raise ProviderError(f"{title} did not answer: {answer.failure}")
+        raise ProviderError(f"{title} did not answer: {answer.trouble}")
     if answer.status >= 500 or answer.status in (408, 429):
         raise ProviderError(f"{title} answered {answer.status}")
     try:

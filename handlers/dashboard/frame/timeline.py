@@ -37,7 +37,7 @@ FAILURES = {
     "redirect": "it answered with a redirect, which is not followed",
     "too_large": "its answer was too long",
     "status": "it answered with an error",
-    "rejected": "it answered that it did not take it",
+    "rejected": "it did not take it, or it could not be sent",
 }
 EVENTS = {
     "player.login": "The player signed in to the store.",
