@@ -242,7 +242,7 @@ def _write_key_file(path: Path, key: MasterKey) -> None:
         file.write(key.text() + "\n")
         file.flush()
         os.fsync(file.fileno())
-    hand_over(path)
+        hand_over(path, descriptor)
     _sync_folder(path.parent)
 
 

@@ -19,6 +19,7 @@ from coinslot.access.vault import database_key_id
 from coinslot.base import clock
 from coinslot.store import engine
 from coinslot.store.db import APPLICATION_ID, Connection, Database, DatabaseError, EngineError, connect, file_version
+from coinslot.store.lock import hand_over
 
 PAGES_PER_STEP = 2048  # of a copy; between steps a signal is heard
 AfterStep = Callable[[int, int], None]  # pages left, of how many
@@ -88,6 +89,20 @@ def copy_to_send(database: Database) -> tuple[Copy, IO[bytes]]:
         return copy, file.open("rb")
 
 
+@contextmanager
+def received(home: Path, stream: IO[bytes]) -> Iterator[Path]:
+    """A stream as a file in the home folder, until the block ends. Raises :class:`BackupError`."""
+    with backup_errors("what was sent was not kept"):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _own_folder(home) as folder:
+        file = folder / "standard-input"
+        with backup_errors("what was sent was not kept"):
+            create(file)
+            with file.open("wb") as kept:
+                shutil.copyfileobj(stream, kept)
+        yield file
+
+
 def _check_target(database: Database, file: Path) -> None:
     """A copy may replace a copy, and no other file."""
     if not file.parent.is_dir():
@@ -150,6 +165,7 @@ def _own_folder(home: Path) -> Iterator[Path]:
                 with held(leftover):  # no process holds it
                     shutil.rmtree(leftover)
     folder = Path(tempfile.mkdtemp(prefix=".download-", dir=home))
+    hand_over(folder)
     try:
         with held(folder):
             yield folder
@@ -196,8 +212,10 @@ def side_files(path: Path) -> list[Path]:
 
 
 def create(path: Path) -> None:
-    """Create an empty file that only its owner may read."""
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    """Create an empty file that only its owner may read: who runs this, or, for root, the owner of the folder."""
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    hand_over(path, descriptor)
+    os.close(descriptor)
 
 
 def remove(path: Path) -> None:

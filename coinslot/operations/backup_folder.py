@@ -83,7 +83,6 @@ def _claim(file: Path, home: Path) -> None:
     ours = str(home.resolve())
     if not file.exists():
         create(file)
-        hand_over(file)
     owner = file.read_text().strip()
     if not owner:  # new, or its maker was killed
         file.write_text(f"{ours}\n")

@@ -157,7 +157,7 @@ def _remember(tx: Connection, home: Path, player_hash: str) -> None:
     now = clock.stamp()
     descriptor = os.open(home / FILE, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        hand_over(home / FILE)
+        hand_over(home / FILE, descriptor)
         os.write(descriptor, f"{player_hash} {now}\n".encode())
         os.fsync(descriptor)
     finally:

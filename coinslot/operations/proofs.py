@@ -122,11 +122,11 @@ def _make(
         progress(BACKUP_SHARE * (1 - left / max(total, 1)))
 
     copy = backup(database, unproved, after_step=after_step, is_checked=False)  # the drill checks it
-    hand_over(unproved)
     made.file, made.size_bytes = unproved.name, copy.size_bytes
     backup_folder.remove_unproved(folder, but=unproved)
     place = folder / f".drill-{secrets.token_hex(4)}"
     place.mkdir(mode=0o700)
+    hand_over(place)
     for check in drill(
         *(place, unproved, vault, newest, pace.copy_file),
         lambda share: progress(BACKUP_SHARE + (1 - BACKUP_SHARE) * share),

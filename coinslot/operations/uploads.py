@@ -3,7 +3,6 @@
 Any process of this installation finds one by its id and its purpose.
 """
 
-import os
 import re
 import secrets
 import shutil
@@ -11,6 +10,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+from coinslot.operations.backup import create
+from coinslot.store.lock import hand_over
 
 KEPT_SECONDS = 6 * 3600.0
 MOST_KEPT = 20  # of the whole installation; the oldest make room
@@ -21,10 +23,14 @@ _ID = re.compile(r"[0-9a-f]{32}")
 def keep(home: Path, purpose: str, file: IO[bytes]) -> str:
     """Keep a copy and return its id. ``purpose`` is a word of ours that may be part of a file's name."""
     folder = _folder(home)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        hand_over(folder)
     _make_room(folder)
     found = secrets.token_hex(16)
-    with os.fdopen(os.open(folder / f"{purpose}.{found}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as kept:
+    path = folder / f"{purpose}.{found}"
+    create(path)
+    with path.open("wb") as kept:
         shutil.copyfileobj(file, kept)
     return found
 

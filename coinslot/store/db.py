@@ -87,8 +87,9 @@ class Database:
         with self.lock, _readable():
             is_new = not self.path.exists() or self.path.stat().st_size == 0
             if is_new:
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-                hand_over(self.path)
+                descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                hand_over(self.path, descriptor)
+                os.close(descriptor)
             with closing(connect(self.path)) as connection:
                 if is_new:
                     connection.execute("PRAGMA journal_mode = WAL")

@@ -93,7 +93,7 @@ class WriteLock:
         if self._pid == os.getpid():
             return
         self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        hand_over(self._path)
+        hand_over(self._path, self._descriptor)
         self._is_marked_here = False
         self._map()
         self._pid = os.getpid()
@@ -108,8 +108,14 @@ class WriteLock:
                 self._count = memoryview(mmap.mmap(self._descriptor, COUNT_BYTES)).cast("Q")
 
 
-def hand_over(path: Path) -> None:
-    """Give a file that root has made to the owner of its folder, the user the server runs as."""
+def hand_over(path: Path, descriptor: int | None = None) -> None:
+    """Give a file or folder that root has made to the owner of its folder, the user the server runs as.
+
+    Of a file it takes the open ``descriptor``: that user may put a link to another file in its place meanwhile.
+    """
     if os.geteuid() == 0:
         owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
+        if descriptor is not None:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        else:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
