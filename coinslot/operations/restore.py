@@ -23,18 +23,27 @@ from coinslot.ledger import notices
 from coinslot.operations import forgetting
 from coinslot.operations.alerts import watch
 from coinslot.operations.backup import BackupError, backup_errors, check_integrity, create, remove, sync
-from coinslot.operations.serving import Live, holds_game, look_at, put_in_place, replace_content
+from coinslot.operations.serving import (
+    Live,
+    holds_game,
+    look_at,
+    put_in_place,
+    replace_content,
+    transactions_until,
+)
 from coinslot.outbox import deliveries
 from coinslot.store import audit, revision
 from coinslot.store.db import SCHEMA_VERSION, Connection, Database, EngineError, connect, file_version, migrate
-from coinslot.store.lock import hand_over
-from coinslot.store.queries import value
 
 # A restore raises the feeds' ids by this gap, and at least to what this rate would have reached since 1970. Coinslot
 # cannot credit at that rate: ids are new even when the database in between is lost and the same old copy is restored
 # twice. Both stay far below 2**53, the largest exact JSON number.
 ID_GAP = 1_000_000_000
 IDS_PER_SECOND = 10_000
+
+
+class IncompleteCopyError(BackupError):
+    """A copy may lack what was committed last: somebody has to say that it is to be served all the same."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +62,21 @@ class Restored:
 
 
 def restore(
-    database: Database, vault: Vault, file: Path, copy_file: Callable[[Path, Path], object] = shutil.copyfile
+    database: Database,
+    vault: Vault,
+    file: Path,
+    copy_file: Callable[[Path, Path], object] = shutil.copyfile,
+    *,
+    may_be_incomplete: bool = False,
 ) -> Restored:
     """Check a copy, then serve it in place of the current database; running servers see it on their next request.
 
     The copy must be a sound Coinslot database, not newer than this code, with a game if there is one now, and each
     sealed value in it must open with a current master key. If a rotation has replaced that key, everything is sealed
     again under the present one.
+
+    A copy of the database's own file, which :func:`backup` did not make, is refused with
+    :class:`IncompleteCopyError` unless it ``may_be_incomplete``.
 
     A sound current database keeps its file and gets the copy's content in one commit: the connections of running
     servers stay valid. Its former content is kept beside it; the write lock is held over both, so that no commit falls
@@ -79,9 +96,9 @@ def restore(
         prepared = database.home / f".restore-{secrets.token_hex(4)}"
         try:
             restored = _prepare(prepared, file, vault, live, database.home, copy_file)
-            hand_over(prepared)
+            if _is_raw_copy(file) and not may_be_incomplete:
+                raise IncompleteCopyError(_what_may_be_missing(file, restored, live))
             with database.lock:
-                hand_over(database.home / "write.lock")
                 if live.state == "healthy":
                     return replace(restored, kept=replace_content(database, prepared, live))
                 return replace(restored, aside=put_in_place(database, prepared, live))
@@ -142,7 +159,7 @@ def _prepare(
                 connection.execute("VACUUM")
         else:
             connection.execute("PRAGMA journal_mode = WAL")
-        until = value(connection, "SELECT received_at FROM transactions ORDER BY id DESC LIMIT 1", {})
+        until = transactions_until(connection)
     finally:
         connection.close()
     sync(prepared)
@@ -155,6 +172,30 @@ def _prepare(
         transactions_until=until,
         forgotten=forgotten,
     )
+
+
+def _is_raw_copy(file: Path) -> bool:
+    """Whether a file was copied as it lay there. It says that it is in WAL mode, as a backup never does.
+
+    What the server commits is in the file with the WAL at first, sometimes for hours.
+    """
+    with file.open("rb") as opened:
+        return opened.read(20)[18:] == b"\x02\x02"
+
+
+def _what_may_be_missing(file: Path, restored: Restored, live: Live) -> str:
+    newest = (
+        "it holds no transaction"
+        if restored.transactions_until is None
+        else (f"the newest transaction in it is of {restored.transactions_until}")
+    )
+    if live.transactions_until is not None:
+        newest += f", that of the database which is served now of {live.transactions_until}"
+    if Path(f"{file}-wal").exists():
+        risk = "If the server ran while it was copied with its -wal file, the two may not belong to the same moment"
+    else:
+        risk = "What the server had committed last was in a -wal file, and there is none beside it"
+    return f"{file} is not a backup but a copy of the database's own file. {risk}: orders may be missing; {newest}"
 
 
 def _choose_keys(vault: Vault, copy_key_id: str | None, live_key_id: str | None) -> tuple[MasterKey, MasterKey]:

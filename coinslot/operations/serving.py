@@ -17,7 +17,7 @@ from coinslot.base import clock
 from coinslot.operations.backup import BackupError, copy_pages, remove, side_files, sync, write_copy
 from coinslot.outbox import deliveries
 from coinslot.store.db import SCHEMA_VERSION, Connection, Database, DatabaseError, EngineError, connect, file_version
-from coinslot.store.lock import hand_over
+from coinslot.store.queries import value
 
 # SQLite's locks: every open connection to a database in WAL mode holds a lock on some of these bytes of the file.
 LOCK_BYTES_START, LOCK_BYTES = 0x40000000, 512
@@ -34,6 +34,7 @@ class Live:
     last_ids: Mapping[str, int] = field(default_factory=dict)  # of the feeds, of deliveries and attempts
     has_game: bool = False
     removed: Mapping[str, str] = field(default_factory=dict)  # people, folded name -> when
+    transactions_until: str | None = None  # when the newest transaction came in
 
 
 def look_at(path: Path) -> Live:
@@ -52,6 +53,7 @@ def look_at(path: Path) -> Live:
             known["key_id"] = database_key_id(connection)
             known["has_game"] = holds_game(connection)
             known["removed"] = people.removed(connection)
+            known["transactions_until"] = transactions_until(connection)
             known["last_ids"] = last_ids | deliveries.last_ids(connection)
         version = file_version(connection)
         (known["page_size"],) = connection.execute("PRAGMA page_size").fetchone()
@@ -70,6 +72,12 @@ def holds_game(connection: Connection) -> bool:
     return connection.execute("SELECT 1 FROM games LIMIT 1").fetchone() is not None
 
 
+def transactions_until(connection: Connection) -> str | None:
+    """When the newest transaction came in; None where there is none."""
+    found: str | None = value(connection, "SELECT received_at FROM transactions ORDER BY id DESC LIMIT 1", {})
+    return found
+
+
 def replace_content(database: Database, prepared: Path, live: Live) -> Path:
     """Keep a copy of the live file, then give it the prepared content. The caller holds the write lock."""
     kept = _beside(database, "before-restore")
@@ -81,7 +89,6 @@ def replace_content(database: Database, prepared: Path, live: Live) -> Path:
         if target.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise BackupError("the database is not in WAL mode and cannot be brought there while it is in use")
         write_copy(target, kept, prepared.with_name(f"{prepared.name}-kept"))
-        hand_over(kept)
         source = connect(prepared)
         try:
             copy_pages(source, target)

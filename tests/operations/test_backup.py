@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -88,8 +90,8 @@ class Place:
         assert result.exit_code == 0, result.output
         return result
 
-    def restore(self, file: Path) -> Result:
-        result = self.run(operate.restore_command, file)
+    def restore(self, file: Path, *options: str) -> Result:
+        result = self.run(operate.restore_command, file, *options)
         assert result.exit_code == 0, result.output
         return result
 
@@ -547,9 +549,53 @@ def test_copy_made_by_hand_with_its_wal_can_be_restored(place, tmp_path):
         shutil.copy(f"{place.path}{suffix}", tmp_path / f"copy.db{suffix}")
     place.order("lost")
 
-    place.restore(tmp_path / "copy.db")
+    said = place.is_refused(tmp_path / "copy.db")
+    assert "the two may not belong to the same moment" in said
+    place.restore(tmp_path / "copy.db", "--yes")
 
     assert orders_in(place.path) == ["in the WAL"]
+
+
+def test_copy_of_the_file_itself_is_restored_only_by_somebody_who_knows_what_may_be_missing(place, tmp_path):
+    place.order("in the file")
+    rows(place.path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    place.order("in the WAL")
+    shutil.copy(place.path, tmp_path / "copy.db")
+    times = [row[0] for row in rows(place.path, "SELECT received_at FROM transactions ORDER BY id")]
+
+    said = place.is_refused(tmp_path / "copy.db")
+
+    assert "not a backup but a copy of the database's own file" in said
+    assert "there is none beside it: orders may be missing" in said
+    assert f"the newest transaction in it is of {times[0]}" in said
+    assert f"that of the database which is served now of {times[1]}" in said
+    assert "--yes" in said
+    place.restore(tmp_path / "copy.db", "--yes")
+    assert orders_in(place.path) == ["in the file"]
+    # What was served before is kept as a backup, and is one: no question.
+    (kept,) = place.home.glob("coinslot.db.before-restore-*")
+    place.restore(kept)
+    assert orders_in(place.path) == ["in the file", "in the WAL"]
+
+
+def test_copy_goes_through_a_pipe_both_ways(place, tmp_path):
+    place.order("first")
+    copy = subprocess.run(
+        [sys.executable, "-m", "flask", "backup", "-"],
+        env=os.environ | {"COINSLOT_HOME": str(place.home)},
+        capture_output=True,
+        check=True,
+    )
+    place.order("second")
+
+    assert b"The master key is NOT in it" in copy.stderr
+    result = place.app.test_cli_runner().invoke(operate.restore_command, ["-"], input=copy.stdout)
+    assert result.exit_code == 0, result.output
+    assert orders_in(place.path) == ["first"]
+    result = place.app.test_cli_runner().invoke(operate.restore_command, ["-"], input=copy.stdout[:8192])
+    assert result.exit_code == 1
+    assert orders_in(place.path) == ["first"]
+    assert not list(place.home.glob(".*"))
 
 
 def test_copy_made_by_hand_without_its_wal_does_not_take_the_games_away(tmp_path):
