@@ -29,6 +29,8 @@ from coinslot.operations.findings import (
     Trouble,
 )
 from coinslot.store import engine as sqlite
+from coinslot.store.checkpoints import LARGE_FOLLOWED_BYTES
+from coinslot.store.connection import is_followed
 from coinslot.store.db import (
     LARGE_WAL_BYTES,
     MINIMUM_SQLITE,
@@ -43,6 +45,7 @@ from coinslot.store.db import (
 )
 
 CHAIN_ROWS = 100_000  # newest transactions whose hashes are checked
+LARGEST_FOLLOWED_BYTES = 4 * LARGE_FOLLOWED_BYTES  # of the WAL, above which neither Litestream nor the server gets on
 SENTENCES = 5  # about one thing; the rest is counted
 EARLIEST_YEAR, LATEST_YEAR = "2024", "2100"
 CLOCK_SLACK_SECONDS = 60
@@ -106,7 +109,7 @@ def master_key(vault: Vault, facts: Mapping[str, str] | None) -> Iterator[Checke
         yield Trouble("unused_key", NOTE, f"{vault.path} is not used while COINSLOT_MASTER_KEY is set.")
 
 
-def engine() -> Iterator[Checked]:
+def engine(database: Database) -> Iterator[Checked]:
     """Which Coinslot this is, and whether its SQLite is new enough."""
     yield f"Coinslot {__version__}"
     if sqlite.VERSION_INFO < MINIMUM_SQLITE:
@@ -118,6 +121,8 @@ def engine() -> Iterator[Checked]:
             f"SQLite {sqlite.VERSION} has a race between a checkpoint and a commit (fixed in 3.51.3, 3.50.7 and "
             "3.44.6). Coinslot's write lock makes it harmless, so write to the file with nothing else."
         )
+        if is_followed(database.path):
+            sentence = sentence.replace("with nothing else.", "with nothing else but Litestream 0.5.17 or newer.")
         yield Trouble("engine", NOTE, sentence)
 
 
@@ -134,11 +139,11 @@ def disk_space(database: Database) -> Iterator[Checked]:
     else:
         yield room
     wal = database.wal_bytes()
-    if wal > LARGE_WAL_BYTES:
-        sentence = (
-            f"{_size(wal)} in {database.path}-wal beside {_size(size)} in the database: the server cuts it when "
-            "nothing writes, unless a reader holds it."
-        )
+    is_copied = is_followed(database.path)
+    if wal > (LARGEST_FOLLOWED_BYTES if is_copied else LARGE_WAL_BYTES):
+        who = "Litestream starts it over" if is_copied else "the server cuts it when nothing writes"
+        place = f"{_size(wal)} in {database.path}-wal beside {_size(size)} in the database"
+        sentence = f"{place}: {who}, unless a reader holds it."
         yield Trouble("wal", LOOK, sentence, "End the reader: a backup under way, or an open sqlite3 shell.")
     if database.path.exists() and database.is_marked():
         sentence = "A commit failed on the disk, and none that writes as much has succeeded since."

@@ -16,6 +16,7 @@ from coinslot.access.vault import database_key_id
 from coinslot.base import clock
 from coinslot.operations.backup import BackupError, copy_pages, remove, side_files, sync, write_copy
 from coinslot.outbox import deliveries
+from coinslot.store.connection import is_followed
 from coinslot.store.db import SCHEMA_VERSION, Connection, Database, DatabaseError, EngineError, connect, file_version
 from coinslot.store.queries import value
 
@@ -97,10 +98,11 @@ def replace_content(database: Database, prepared: Path, live: Live) -> Path:
             raise
         finally:
             source.close()
-        # The WAL is as large as the database now: cut it, unless a reader keeps it in use.
+        # The WAL is as large as the database now: cut it, unless a reader keeps it in use, or Litestream does that.
         with suppress(EngineError):  # the restore is committed, and a later checkpoint cuts it too
-            target.execute("PRAGMA busy_timeout = 0")
-            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if not is_followed(database.path):
+                target.execute("PRAGMA busy_timeout = 0")
+                target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         target.close()
     return kept

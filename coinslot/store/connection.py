@@ -1,9 +1,15 @@
 """How every connection to the database file is set, and one transaction on it."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def is_followed(path: Path) -> bool:
+    """Whether Litestream copies, or has copied, this database: it keeps a folder beside it."""
+    return os.path.isdir(path.with_name(f".{path.name}-litestream"))  # never raises, unlike Path's own
 
 
 def connect(path: Path, cache_kib: int = 2048) -> sqlite3.Connection:
@@ -25,6 +31,8 @@ def connect(path: Path, cache_kib: int = 2048) -> sqlite3.Connection:
     try:
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
+        if is_followed(path):
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # checkpoints.py says why
     except BaseException:
         connection.close()
         raise

@@ -18,14 +18,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
-from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 from coinslot.base.errors import CoinslotError
 from coinslot.store import commits
+from coinslot.store.checkpoints import LARGE_FOLLOWED_BYTES, checkpoint
 from coinslot.store.connection import connect as connect
-from coinslot.store.connection import transaction
+from coinslot.store.connection import is_followed, transaction
 from coinslot.store.lock import WriteLock, hand_over
 from coinslot.store.migrations import MIGRATIONS
 
@@ -96,11 +96,6 @@ class Database:
                     connection.executescript(f"BEGIN IMMEDIATE;\n{creation_script()}\nCOMMIT;")
                 else:
                     migrate(connection)
-
-    def version(self) -> int:
-        """The schema version in the file. Raises :class:`SchemaError` when it is not a Coinslot database."""
-        with closing(connect(self.path)) as connection:
-            return file_version(connection)
 
     def read(self) -> sqlite3.Connection:
         """This thread's connection for reading. It sees what is committed and cannot change anything."""
@@ -176,8 +171,12 @@ class Database:
     def truncate_wal(self, wait_ms: int = 200) -> bool:
         """Copy the WAL into the file and empty it; returns whether that succeeded.
 
-        Nobody can write meanwhile, so it waits for readers only ``wait_ms`` at a time, three times.
+        Nobody can write meanwhile, so it waits for readers only ``wait_ms`` at a time, three times. A followed
+        database's WAL is copied if that can be done at once, and keeps its size (``checkpoints.py``).
         """
+        if is_followed(self.path):
+            with self.lock:
+                return checkpoint(self.path)
         for _ in range(3):
             with self.lock, closing(self._open()) as connection:
                 connection.execute(f"PRAGMA busy_timeout = {wait_ms:d}")
@@ -213,11 +212,10 @@ class Database:
 class _Write:
     """A function that waits for the writer. ``state`` changes only under the writer's mutex."""
 
-    __slots__ = ("_done", "context", "error", "function", "keeps_games", "result", "rows", "state")
+    __slots__ = ("_done", "error", "function", "keeps_games", "result", "rows", "state")
 
     def __init__(self, function: Callable[[sqlite3.Connection], Any], keeps_games: bool) -> None:
         self.function = function
-        self.context = copy_context()  # of the caller, such as the id of the call that it answers
         self.keeps_games = keeps_games
         self.state = "waiting"  # waiting -> begun | withdrawn
         self.rows = 0  # that it changed, at least
@@ -241,6 +239,7 @@ class _Writer:
         self.pid = os.getpid()
         self._database = database
         self._connection: sqlite3.Connection | None = None
+        self._is_followed, self._next_look = False, 0.0  # when the connection was opened; whether that is still so
         self._mutex = threading.Lock()
         self._something_waits = threading.Condition(self._mutex)
         self._waiting: deque[_Write] = deque()
@@ -301,11 +300,13 @@ class _Writer:
                     write.result, write.error = None, trouble
             for write in batch:
                 write.finish()
+            self._follow()
         self._forget_connection()
 
     def _commit_together(self, batch: list[_Write]) -> None:
         """Fill ``batch`` with the writes taken and commit them. After an exception none of them is stored."""
         if self._connection is None:
+            self._is_followed = is_followed(self._database.path)  # first: what begins meanwhile is then seen later
             self._connection = self._database._open(cache_kib=16384)
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
@@ -317,7 +318,7 @@ class _Writer:
                     connection.execute("SAVEPOINT one_write")
                 before = connection.total_changes
                 try:
-                    write.result = write.context.run(write.function, connection)
+                    write.result = write.function(connection)
                     write.rows = connection.total_changes - before
                 except BaseException as error:
                     write.rows = connection.total_changes - before + 1
@@ -342,9 +343,19 @@ class _Writer:
             if write.error is None:
                 self._database.last_failure.succeeded(write.rows, write.function)
 
+    def _follow(self) -> None:
+        """Once a second: open a new connection when Litestream has begun, and do its work when it has stopped."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + QUIET_SECONDS
+        if is_followed(self._database.path) != self._is_followed:
+            self._forget_connection()
+        elif self._is_followed:
+            self._tidy()
+
     def _tidy(self) -> bool:
         """Truncate a large WAL while nobody writes; returns whether it is small now."""
-        if self._database.wal_bytes() <= LARGE_WAL_BYTES:
+        if self._database.wal_bytes() <= (LARGE_FOLLOWED_BYTES if self._is_followed else LARGE_WAL_BYTES):
             return True
         try:
             return self._database.truncate_wal(wait_ms=0)
