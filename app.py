@@ -25,7 +25,7 @@ from coinslot.base.log_lines import LogLines
 from coinslot.base.settings import Settings
 from coinslot.games.options import COMMON_SECRETS, COMMON_SETTINGS
 from coinslot.installation import Following, Installation, OwnJob
-from coinslot.operations import certificate, feeds, nightly, search_job
+from coinslot.operations import certificate, feeds, follower, nightly, search_job
 from coinslot.operations.alerts import heartbeat, targets
 from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
@@ -45,6 +45,7 @@ OWN_JOBS: dict[str, OwnJob] = {
     heartbeat.JOB: alerting.beat,
     feeds.JOB: lambda installation: feeds.watch(installation.database),
     certificate.JOB: lambda installation: certificate.watch(installation.database, installation.settings.public_url),
+    follower.JOB: lambda installation: follower.watch(installation.database, installation.settings.follower),
     search_job.NAME: Following(
         lambda installation: search_job.fill(installation.database, installation.vault), search_job.has_work
     ),
@@ -148,6 +149,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         is_relaying=read_switch(environment, "COINSLOT_RELAY"),
         may_call_private=read_switch(environment, "COINSLOT_PRIVATE_TARGETS"),
         metrics_token=environment.get("COINSLOT_METRICS_TOKEN") or None,
+        follower=Path(name).absolute() if (name := environment.get("COINSLOT_FOLLOWER")) else None,
     )
 
 

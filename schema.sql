@@ -24,6 +24,7 @@
 --   heartbeat.failure     why it did not, since when; absent: the last call arrived
 --   restored_at           when a backup was restored last; absent: never
 --   certificate           JSON: what the public URL's certificate was when it was last looked at
+--   follower              JSON: when the copy that follows was last complete, as Litestream said when last asked
 --   outbox...._above      where the ids of deliveries and of attempts go on after a restore
 CREATE TABLE installation (
     name        TEXT NOT NULL PRIMARY KEY,

@@ -17,6 +17,7 @@ class Settings:
     is_relaying: bool
     may_call_private: bool
     metrics_token: str | None = field(default=None, repr=False)
+    follower: Path | None = None  # control socket of Litestream
 
     @property
     def is_local(self) -> bool:

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -212,10 +213,11 @@ class Database:
 class _Write:
     """A function that waits for the writer. ``state`` changes only under the writer's mutex."""
 
-    __slots__ = ("_done", "error", "function", "keeps_games", "result", "rows", "state")
+    __slots__ = ("_done", "context", "error", "function", "keeps_games", "result", "rows", "state")
 
     def __init__(self, function: Callable[[sqlite3.Connection], Any], keeps_games: bool) -> None:
         self.function = function
+        self.context = copy_context()  # of the caller, such as the id of the call that it answers
         self.keeps_games = keeps_games
         self.state = "waiting"  # waiting -> begun | withdrawn
         self.rows = 0  # that it changed, at least
@@ -318,7 +320,7 @@ class _Writer:
                     connection.execute("SAVEPOINT one_write")
                 before = connection.total_changes
                 try:
-                    write.result = write.function(connection)
+                    write.result = write.context.run(write.function, connection)
                     write.rows = connection.total_changes - before
                 except BaseException as error:
                     write.rows = connection.total_changes - before + 1

@@ -1,6 +1,6 @@
 """What people call a background job, on pages and in sentences. The partners' cards name their own."""
 
-from coinslot.operations import certificate, feeds, nightly, search_job
+from coinslot.operations import certificate, feeds, follower, nightly, search_job
 from coinslot.operations.alerts import heartbeat, targets
 from coinslot.settlement.jobs import CLOSE_JOB, OPEN_MONTHS_JOB
 from coinslot.settlement.runs import RECONCILE_JOB
@@ -14,6 +14,7 @@ NAMES = {
     search_job.NAME: "Fill the search",
     feeds.JOB: "Watch whether games read",
     certificate.JOB: "Check the certificate",
+    follower.JOB: "Ask how old the copy is",
     targets.JOB: "Send alerts",
     heartbeat.JOB: "Call the heartbeat",
 }

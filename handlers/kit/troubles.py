@@ -9,7 +9,7 @@ from flask import current_app
 from coinslot.games import games
 from coinslot.games.games import Game
 from coinslot.installation import Installation
-from coinslot.operations import asides, contacts, doctor, silence, troubles
+from coinslot.operations import asides, contacts, doctor, follower, silence, troubles
 from coinslot.operations.findings import LOOK, NOTE, WRONG, Checked, Trouble, guarded, in_order
 from coinslot.operations.troubles import Found, State
 from coinslot.store.db import DatabaseError, EngineError, Row
@@ -82,6 +82,7 @@ def check_machine(installation: Installation, state: State | None) -> Iterator[C
     yield from guarded(doctor.public_url, settings)
     if state is not None:
         yield from guarded(doctor.public_certificate, state.facts, settings)
+        yield from guarded(follower.check, state.facts, settings, database)
 
 
 def is_begun(game: Game) -> bool:
