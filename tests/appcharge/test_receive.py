@@ -209,6 +209,7 @@ class TestEncryptedCalls:
         answers = [send(endpoint, content) for content in contents]
         answers += [send(endpoint, content, TOKEN) for content in UNREADABLE.values()]
 
+        assert len({answer.headers.pop("X-Request-ID") for answer in answers}) == len(answers)
         assert {(answer.status_code, answer.data, str(answer.headers)) for answer in answers} == {
             (400, answers[0].data, str(answers[0].headers))
         }

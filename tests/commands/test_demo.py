@@ -160,6 +160,7 @@ def test_it_alerts_nobody(served):
     assert hook.requests == []
 
 
+@pytest.mark.long
 def test_it_is_the_same_story_each_time(demo, tmp_path, monkeypatch):
     def orders(connection):
         sql = "SELECT external_id, player_id, gross_minor, currency FROM transactions ORDER BY id"

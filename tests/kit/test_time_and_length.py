@@ -122,6 +122,7 @@ def seconds(read: Callable[[str], object], text: str) -> float:
     return time.perf_counter() - begun
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 def test_time_follows_length(read):
     for before, repeated, after in product(BEFORE, REPEATED, AFTER):

@@ -92,6 +92,7 @@ def home(tmp_path, service):
 
 
 class TestProcesses:
+    @pytest.mark.long
     def test_two_relays_and_later_ones_send_once_and_once_that_it_is_over(self, home, service):
         together(*[lambda: home.relay(STANDS)] * 2)
         home.relay(STANDS + 60)

@@ -391,6 +391,7 @@ def test_figures_of_every_kind_of_grant_agree_with_the_rows(installation, studio
 # What is kept --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_forty_nights_keep_seven_days_and_four_weeks(busy, clock):
     made = []
     for night in range(40):
@@ -573,12 +574,14 @@ def test_interrupted_as_the_folder_of_the_check_is_made_or_removed_it_leaves_not
 
 def test_a_process_that_is_stopped_says_so(busy):
     enlarge(busy, 20)
-    running = Running(busy.installation.settings)
-    until(at_step(busy, "the copy is written"), "it writes")
+    for _ in range(5):  # on a busy machine it may end before it is stopped
+        running = Running(busy.installation.settings)
+        until(at_step(busy, "the copy is written"), "it writes")
+        running.stop()
+        assert list(running) is not None
+        if running.proof is None:
+            break
 
-    running.stop()
-
-    assert list(running) is not None
     assert running.proof is None
     assert running.error == "it was stopped"
 

@@ -226,6 +226,7 @@ class TestWithCoinslot:
                     assert post_order(again, "after").status == 200
                     until(lambda: game.items()["coins"] == 2000, "the second is there")
 
+    @pytest.mark.long
     def test_kill_9_again_and_again_loses_and_doubles_nothing(self, shop, tmp_path):
         installation, studio, server = shop
         studio.player("survivor")

@@ -45,6 +45,7 @@ def listed(installation):
     return {each["key"]: each for each in json.loads(output[output.index("[") :])}
 
 
+@pytest.mark.long
 def test_each_is_named_with_its_money_sent_once_and_over_when_it_is_mended(scene):
     installation, studio, post = scene
     found = listed(installation)
