@@ -50,8 +50,6 @@ EngineError = sqlite3.Error
 
 T = TypeVar("T")
 
-log = logging.getLogger("coinslot")
-
 
 class DatabaseError(CoinslotError):
     """The file cannot be read or written. A partner gets 5xx and tries again."""
@@ -198,8 +196,7 @@ class Database:
         self._local = threading.local()
 
     def _open(self, cache_kib: int = 2048) -> sqlite3.Connection:
-        # Never created here: a server whose file is gone must not credit into a new and empty one.
-        if not self.path.exists():
+        if not self.path.exists():  # and never make one: a server whose file is gone must not credit into an empty one
             raise DatabaseError(f"there is no database at {self.path}; the first start of the server makes one")
         with _readable():
             connection = connect(self.path, cache_kib)
@@ -423,6 +420,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         raise SchemaError(version_trouble(version))
     if version == SCHEMA_VERSION:
         return
+    log = logging.getLogger("coinslot")
     steps = f"steps from schema version {version} to {SCHEMA_VERSION}"
     log.info("%s: nothing is served until they have ended; stopped before that, the file stays as it is", steps)
     began_at = time.monotonic()

@@ -4,7 +4,7 @@ A step makes the schema of its own version, with its own statements, and is neve
 steps run, foreign keys are not enforced and delete nothing: a step may make a table anew. All are checked once, before
 the commit.
 
-``schema.sql`` describes a new file. There is no step yet, because nothing older than version 8 was released.
+``schema.sql`` describes a new file. There is no step yet: nothing was released.
 """
 
 import sqlite3
