@@ -1,9 +1,10 @@
-"""The example game as a process of its own, against a real Coinslot: each grant once, whatever happens to either."""
+"""The example games as processes of their own, against a real Coinslot: each grant once, whatever happens to either."""
 
 import http.client
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -32,8 +33,20 @@ SECRET = destinations.new_secret()
 IDS = count(7)
 
 
+COMMANDS = {
+    "python": (sys.executable, str(ROOT / "examples" / "game_server.py")),
+    "node": ("node", str(ROOT / "examples" / "game_server.js")),
+}
+needs_node = pytest.mark.skipif(shutil.which("node") is None and "CI" not in os.environ, reason="there is no node here")
+
+
 class ExampleGame:
-    """``examples/game_server.py`` with a database of its own. Killed when the block ends, and whenever you like."""
+    """An example game with a database of its own. Killed when the block ends, and whenever you like.
+
+    All have the same ``command``, that of the language whose turn it is.
+    """
+
+    command: tuple[str, ...] = COMMANDS["python"]
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.port = 0
@@ -57,7 +70,7 @@ class ExampleGame:
         self.environment["GAME_PORT"] = str(self.port)
         with (self._folder / "game.log").open("wb") as log:
             process = self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "examples" / "game_server.py")],
+                [*self.command],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -147,8 +160,18 @@ def reversal_of(grant: dict[str, Any], policy: str) -> dict[str, Any]:
     return {**grant, "id": next(IDS), "kind": "reversal", "items": items, "reverses": grant["id"], "policy": policy}
 
 
+@pytest.fixture(
+    scope="module", autouse=True, params=["python", pytest.param("node", marks=[pytest.mark.long, needs_node])]
+)
+def language(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs with the example of each language."""
+    ExampleGame.command = COMMANDS[request.param]
+    yield
+    ExampleGame.command = COMMANDS["python"]
+
+
 @pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleGame]:
+def example(language: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleGame]:
     """Takes webhooks and reads no feed."""
     with ExampleGame(tmp_path_factory.mktemp("game"), COINSLOT_WEBHOOK_SECRET=SECRET) as game:
         yield game
