@@ -1,4 +1,4 @@
-"""Code for the game's side, in five languages, with this game's own values: never a secret, only where it is read from.
+"""Code for the game's side, in four languages, with this game's own values: never a secret, only where it is read from.
 
 Each snippet is a text file in ``snippets/``. ``@@NAME@@`` is replaced by a value, text as a whole literal of the
 language; a line that begins with ``@@word@@`` is kept where the word is true of the recipe, one with ``@@each_end@@``
@@ -24,7 +24,7 @@ WRITTEN_IN_MESSAGE = ("user", "campaign", "nonce")  # values of any length: what
 
 
 def _double_quoted(text: str) -> str:
-    """Printable text as Python, JavaScript, C# and Go write it alike."""
+    """Printable text as Python, JavaScript and Go write it alike."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -48,7 +48,6 @@ class Language:
 LANGUAGES = (
     Language("python", "Python", "py", key="KEY"),
     Language("node", "Node", "js", key="KEY"),
-    Language("csharp", "C#", "cs"),
     Language("go", "Go", "go"),
     Language("php", "PHP", "php", prefix="$", plus=" . ", literal=_single_quoted),
 )
@@ -97,7 +96,6 @@ def entry(game: Game, language: Language, recipe: EntryRecipe) -> str:
         "MESSAGE": _joined(recipe.message, language),
         "FORM": _joined(recipe.form, language),
         "DIGEST": literal(recipe.digest),
-        "DIGEST_NAME": recipe.digest.upper(),
         "DIGEST_PACKAGE": recipe.digest,
         "USER_PARAMETER": literal(user),
         "CAMPAIGN_PARAMETER": literal(campaign),
