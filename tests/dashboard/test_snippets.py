@@ -1,4 +1,7 @@
-"""The code for the game's side does what it says: Python and Node are run against the real app, all are compared."""
+"""The code for the game's side does what it says: Python and Node are run against the real app, all are compared.
+
+Go and PHP are run in test_game_side.py.
+"""
 
 import json
 import os
@@ -279,7 +282,7 @@ def test_every_language_has_the_games_values_and_no_secret(browser, studio, inst
     assert_has(entry, "/api/demo/sponsor?", "proof.of.entry", "PLAYCAMP_SHARED_KEY")
     assert agreed.digest in entry.lower().replace('"', "")
     assert bool(re.search(r"hmac", entry.partition("\n\n")[2], re.I)) == agreed.is_keyed
-    # Go and C# refuse to compile what they cannot find; the others would say so only when called.
+    # Go refuses to compile what it cannot find.
     if language == "go":
         head, _, used = entry.partition("import (")[2].partition(")")
         imports = re.findall(r'^\t"(?:.*/)?(\w+)"$', head, re.M)
