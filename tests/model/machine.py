@@ -6,15 +6,16 @@ What Hypothesis draws for a step never depends on what the server did before, so
 import shutil
 import sys
 import tempfile
+import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -57,6 +58,21 @@ def settings_of(examples: int, steps: int, *, derandomize: bool = False, **more:
     )
 
 
+def step(**strategies: Any) -> Callable[..., Any]:
+    """A rule that is noted before it runs, so that a failure can be told even where it does not happen again."""
+
+    def decorate(function: Callable[..., None]) -> Any:
+        @wraps(function)
+        def run(machine: "Machine", **drawn: Any) -> None:
+            words = ", ".join(f"{name}={value!r}" for name, value in drawn.items())
+            machine.steps.append(f"{function.__name__}({words})")
+            function(machine, **drawn)
+
+        return rule(**strategies)(run)
+
+    return decorate
+
+
 class Machine(RuleBasedStateMachine):
     """One installation per example, in a folder of its own; it ends with the slow checks."""
 
@@ -69,6 +85,7 @@ class Machine(RuleBasedStateMachine):
         self.backup: Model | None = None
         self.bought: list[Purchase] = []  # whatever came of it
         self.seconds = 0
+        self.steps: list[str] = []
         self.world = World(self.folder, self.model)
         self.checks = Checks(self.world)
         today = datetime.now(UTC).date().replace(day=1)
@@ -80,18 +97,28 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if sys.exception() is None:
-                self.checks.end(self.model, self.months)
-        except BaseException:
-            note(self.world.server.log[-4000:])
+            if (failure := sys.exception()) is not None:
+                self.tell(failure)
+                return
+            self.steps.append("the checks at the end")
+            self.checks.end(self.model, self.months)
+            self.counts["examples"] += 1
+        except BaseException as error:
+            self.tell(error)
             raise
         finally:
+            self.counts["steps"] += len(self.steps)
             self.world.__exit__()
             shutil.rmtree(self.folder)
 
+    def tell(self, failure: BaseException) -> None:
+        """Print the steps that led here. Hypothesis tries them again before it prints anything."""
+        print("\n".join(self.steps), self.world.server.log[-2000:], sep="\n", file=sys.stderr)
+        traceback.print_exception(failure)
+
     # What partners do
 
-    @rule(
+    @step(
         partner=st.sampled_from(PARTNERS),
         player=st.sampled_from((*REGISTERED, *PLAYERS)),
         items=st.sampled_from(BOUGHT),
@@ -102,14 +129,14 @@ class Machine(RuleBasedStateMachine):
     def award(self, by_payment: bool, **about: Any) -> None:
         self.report(self.buy(**about).told_by(by_payment))
 
-    @rule(pick=picks, by_payment=yes_or_no, times=st.sampled_from((1, 1, 2)))
+    @step(pick=picks, by_payment=yes_or_no, times=st.sampled_from((1, 1, 2)))
     def report_again(self, pick: int, by_payment: bool, times: int) -> None:
         """Retries of what was credited, refused, or lost with a restore; also by another id of the same purchase."""
         for bought in self.picked(pick):
             for _ in range(times):
                 self.report(bought.told_by(by_payment))
 
-    @rule(pick=picks, is_new=yes_or_no, partner=st.sampled_from(PARTNERS), ways=six)
+    @step(pick=picks, is_new=yes_or_no, partner=st.sampled_from(PARTNERS), ways=six)
     def report_at_once(self, pick: int, is_new: bool, partner: str, ways: list[bool]) -> None:
         if is_new:
             self.buy(partner=partner, player="ann", items=BOUGHT[1], cents=999, month=0)
@@ -117,13 +144,13 @@ class Machine(RuleBasedStateMachine):
             told = [bought.told_by(way) for way in ways]
             self.take(told, self.send_together(told))
 
-    @rule(pick=picks, by_payment=yes_or_no)
+    @step(pick=picks, by_payment=yes_or_no)
     def report_otherwise(self, pick: int, by_payment: bool) -> None:
         for bought in self.picked(pick):
             if bought.key in self.model.credits:
                 self.report(bought.otherwise().told_by(by_payment))
 
-    @rule(partner=st.sampled_from(PARTNERS), player=st.sampled_from(REGISTERED))
+    @step(partner=st.sampled_from(PARTNERS), player=st.sampled_from(REGISTERED))
     def report_both_ways_at_once(self, partner: str, player: str) -> None:
         """The first one counts, whichever that is."""
         bought = self.buy(partner=partner, player=player, items=BOUGHT[0], cents=999, month=1)
@@ -133,7 +160,7 @@ class Machine(RuleBasedStateMachine):
         pairs = sorted(zip(told, answers, strict=True), key=lambda pair: pair[0].content != first.content)
         self.take([each for each, _ in pairs], [answer for _, answer in pairs])
 
-    @rule(
+    @step(
         pick=picks,
         reason=st.sampled_from(("refund", "chargeback", "chargeback", "reinstated", "reinstated")),
         earlier=st.sampled_from((0, 0, 0, 3)),
@@ -155,7 +182,7 @@ class Machine(RuleBasedStateMachine):
             self.model.money_back(fact)
         self.check()
 
-    @rule(player=st.sampled_from(PLAYERS), creator=st.sampled_from(("AAA11", "BBB22")))
+    @step(player=st.sampled_from(PLAYERS), creator=st.sampled_from(("AAA11", "BBB22")))
     def boost(self, player: str, creator: str) -> None:
         self.seconds += 2
         answer = self.world.send(boost(player, creator, self.seconds, self.key("playcamp")))
@@ -164,7 +191,7 @@ class Machine(RuleBasedStateMachine):
         self.model.boosts[player] = creator
         self.check()
 
-    @rule(partner=st.sampled_from(PARTNERS), is_previous=yes_or_no, pick=picks)
+    @step(partner=st.sampled_from(PARTNERS), is_previous=yes_or_no, pick=picks)
     def sign_with_another_key(self, partner: str, is_previous: bool, pick: int) -> None:
         """The key before is good until it is retired; any other proves nothing, and leaves nothing."""
         for bought in self.picked(pick, (partner,)):
@@ -179,21 +206,21 @@ class Machine(RuleBasedStateMachine):
 
     # What the game does
 
-    @rule(is_up=yes_or_no)
+    @step(is_up=yes_or_no)
     def turn_game(self, is_up: bool) -> None:
         self.world.game.is_up = is_up
 
-    @rule(player=st.sampled_from(PLAYERS))
+    @step(player=st.sampled_from(PLAYERS))
     def register_player(self, player: str) -> None:
         assert self.world.ask(f"players/{player}", "PUT", {}).status in (200, 201)
         self.model.players.add(player)
 
-    @rule(sku=st.sampled_from(ITEMS))
+    @step(sku=st.sampled_from(ITEMS))
     def register_item(self, sku: str) -> None:
         assert self.world.ask(f"items/{sku}", "PUT", {}).status in (200, 201)
         self.model.items.add(sku)
 
-    @rule(player=st.sampled_from(PLAYERS))
+    @step(player=st.sampled_from(PLAYERS))
     def forget_player(self, player: str) -> None:
         is_known = player in self.model.players
         status = self.world.ask(f"players/{player}", "DELETE").status
@@ -201,29 +228,29 @@ class Machine(RuleBasedStateMachine):
         self.model.forget(player)
         self.check()
 
-    @rule()
+    @step()
     def acknowledge(self) -> None:
         if self.checks.newest:
             assert self.world.ask("grants/ack", "POST", {"through": self.checks.newest}).status == 200
 
     # What the owner does
 
-    @rule()
+    @step()
     def redeliver(self) -> None:
         self.world.flask("delivery", "redrive", GAME, "--all")
 
-    @rule()
+    @step()
     def settle(self) -> None:
         self.checks.deliveries_settle()
 
-    @rule(partner=st.sampled_from(PARTNERS))
+    @step(partner=st.sampled_from(PARTNERS))
     def rotate_key(self, partner: str) -> None:
         self.seconds += 1
         key = f"{partner}-key-{self.seconds}"
         self.world.flask("secret", "rotate", GAME, SECRETS[partner], said=key)
         self.model.keys[partner] = [key, self.key(partner)]
 
-    @rule(partner=st.sampled_from(PARTNERS))
+    @step(partner=st.sampled_from(PARTNERS))
     def retire_key(self, partner: str) -> None:
         if len(self.model.keys[partner]) > 1:
             self.world.flask("secret", "retire", GAME, SECRETS[partner])
@@ -234,22 +261,22 @@ class Machine(RuleBasedStateMachine):
                 assert answer.status == UNPROVED[partner], answer
             self.check()
 
-    @rule()
+    @step()
     def rotate_master_key(self) -> None:
         self.world.flask("key", "rotate")
 
-    @rule(which=st.sampled_from((0, 1)))
+    @step(which=st.sampled_from((0, 1)))
     def close_month(self, which: int) -> None:
         self.checks.close(self.model, self.months[which])
 
-    @rule()
+    @step()
     def back_up(self) -> None:
         file = self.folder / "yesterday.db"
         file.unlink(missing_ok=True)
         self.world.flask("backup", str(file))
         self.backup = deepcopy(self.model)
 
-    @rule(is_up=yes_or_no, are_reported_again=yes_or_no)
+    @step(is_up=yes_or_no, are_reported_again=yes_or_no)
     def restore(self, is_up: bool, are_reported_again: bool) -> None:
         """Yesterday's backup, with the server up or not; partners may report again what was lost with it."""
         if self.backup is None:
@@ -266,12 +293,12 @@ class Machine(RuleBasedStateMachine):
         for bought in lost if are_reported_again else ():
             self.report(bought)
 
-    @rule()
+    @step()
     def restart(self) -> None:
         self.world.restart()
         self.check()
 
-    @rule(
+    @step(
         partners=st.lists(st.sampled_from(PARTNERS), min_size=1, max_size=4),
         player=st.sampled_from(PLAYERS),
         after_ms=st.integers(0, SOON_MS),
