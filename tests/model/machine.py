@@ -84,6 +84,7 @@ class Machine(RuleBasedStateMachine):
         self.model: Model = new(REGISTERED, REGISTERED_ITEMS)
         self.backup: Model | None = None
         self.bought: list[Purchase] = []  # whatever came of it
+        self.disputed: list[Purchase] = []  # the last of which money went back
         self.seconds = 0
         self.steps: list[str] = []
         self.world = World(self.folder, self.model)
@@ -162,14 +163,19 @@ class Machine(RuleBasedStateMachine):
 
     @step(
         pick=picks,
+        is_same=st.sampled_from((True, True, False)),
         reason=st.sampled_from(("refund", "chargeback", "chargeback", "reinstated", "reinstated")),
         earlier=st.sampled_from((0, 0, 0, 3)),
         names=st.sampled_from(("own", "other", "both")),
         times=st.sampled_from((1, 1, 2, 6)),
     )
-    def money_back(self, pick: int, reason: str, earlier: int, names: str, times: int) -> None:
-        """Refunds and disputes, lost and won, late and repeated; also of what was never credited."""
-        for bought in self.picked(pick, SHOPS):
+    def money_back(self, pick: int, is_same: bool, reason: str, earlier: int, names: str, times: int) -> None:
+        """Refunds and disputes, lost and won, late and repeated; also of what was never credited.
+
+        ``is_same``: of the order of the last one, since most of a dispute's steps mean nothing alone.
+        """
+        for bought in self.disputed if is_same and self.disputed else self.picked(pick, SHOPS):
+            self.disputed = [bought]
             if bought.partner == "xsolla":
                 reason, names = ("chargeback" if reason == "chargeback" else "refund"), "both"
             self.seconds += 2
