@@ -23,9 +23,11 @@ from werkzeug.routing import Rule
 from coinslot.base import literals, request_ids
 from coinslot.base.log_lines import LogLines
 from coinslot.base.settings import Settings
+from coinslot.games import games
 from coinslot.games.options import COMMON_SECRETS, COMMON_SETTINGS
+from coinslot.games.retention import SETTINGS as RETENTION_SETTINGS
 from coinslot.installation import Following, Installation, OwnJob
-from coinslot.operations import certificate, feeds, follower, nightly, search_job
+from coinslot.operations import certificate, feeds, follower, nightly, retention, search_job
 from coinslot.operations.alerts import heartbeat, targets
 from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
@@ -48,6 +50,9 @@ OWN_JOBS: dict[str, OwnJob] = {
     follower.JOB: lambda installation: follower.watch(installation.database, installation.settings.follower),
     search_job.NAME: Following(
         lambda installation: search_job.fill(installation.database, installation.vault), search_job.has_work
+    ),
+    retention.JOB: lambda installation: retention.run(
+        installation.database, games.outlines(installation.database.read(), installation.catalogue)
     ),
     nightly.JOB: lambda installation: nightly.begin_when_due(
         installation.settings, installation.database, installation.started_at
@@ -121,6 +126,7 @@ def new_installation(settings: Settings) -> Installation:
         settings,
         catalogue=COMMON_SETTINGS
         | SETTLEMENT_SETTINGS
+        | RETENTION_SETTINGS
         | {key: setting for partner in PARTNERS for key, setting in partner.settings.items()}
         | {f"silence.{partner.name}": silence_setting(partner) for partner in PARTNERS},
         secret_names=COMMON_SECRETS | {name: about for partner in PARTNERS for name, about in partner.secrets.items()},

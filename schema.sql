@@ -323,7 +323,8 @@ CREATE TABLE transactions (
     session_metadata TEXT,                     -- JSON the game attached to the store session; NULL once forgotten
     fingerprint      TEXT NOT NULL,            -- the same for a retry; another for a conflict
     raw_body         BLOB,                     -- what was signed, byte for byte, packed; NULL once the player is
-                                               -- forgotten
+                                               -- forgotten, and then signature is NULL too; or once the month was
+                                               -- settled long ago (coinslot/operations/retention.py): it stays then
     body_sha256      TEXT NOT NULL,            -- stays, so that a kept copy can still be proved
     signature        TEXT,                     -- accepted signature as received; NULL once the player is forgotten
     signed_with      TEXT NOT NULL,            -- secret and slot that matched: <secret>/current or /previous
@@ -350,7 +351,8 @@ CREATE INDEX transactions_by_moment ON transactions (game_id, moment, received_a
 -- The owner's search in either case of letters; ids in small letters, as most are, are found by the unique keys.
 CREATE INDEX transactions_folded ON transactions (lower(reference)) WHERE reference <> lower(reference);
 
--- raw_body, signature and session_metadata are left out of the list on purpose: forgetting a player empties them.
+-- raw_body, signature and session_metadata are left out of the list on purpose: forgetting a player empties them, and
+-- retention the first of them.
 CREATE TRIGGER transactions_are_never_changed BEFORE UPDATE OF
     id, public_id, game_id, partner, external_id, reference, kind, player_id, currency, gross_minor, subtotal_minor,
     tax_minor, usd_gross, usd_tax, usd_fee, usd_net, usd_unit, figures, fingerprint, body_sha256, signed_with,
@@ -358,7 +360,10 @@ CREATE TRIGGER transactions_are_never_changed BEFORE UPDATE OF
     ON transactions BEGIN SELECT RAISE(ABORT, 'transactions are never changed'); END;
 CREATE TRIGGER transactions_are_emptied_not_rewritten BEFORE UPDATE OF raw_body, signature, session_metadata
     ON transactions
-    WHEN new.raw_body IS NOT NULL OR new.signature IS NOT NULL OR new.session_metadata IS NOT NULL
+    WHEN new.raw_body IS NOT NULL AND (old.raw_body IS NULL OR new.raw_body <> old.raw_body)
+      OR new.signature IS NOT NULL AND (old.signature IS NULL OR new.signature <> old.signature)
+      OR new.session_metadata IS NOT NULL
+         AND (old.session_metadata IS NULL OR new.session_metadata <> old.session_metadata)
     BEGIN SELECT RAISE(ABORT, 'transactions are never changed'); END;
 CREATE TRIGGER transactions_are_never_deleted BEFORE DELETE ON transactions
     BEGIN SELECT RAISE(ABORT, 'transactions are never deleted'); END;
@@ -431,8 +436,8 @@ CREATE TABLE events (
     external_id  TEXT,                         -- the transaction it is about; NULL: none
     player_id    TEXT,                         -- likewise
     data         TEXT NOT NULL,                -- JSON in our words
-    raw_body     BLOB,                         -- NULL for a login, which may hold a password, and once the player is
-                                               -- forgotten
+    raw_body     BLOB,                         -- NULL for a login, which may hold a password, once the player is
+                                               -- forgotten, or after the time that the game keeps it
     environment  TEXT NOT NULL CHECK (environment IN ('live', 'sandbox')),
     is_test      INTEGER NOT NULL CHECK (is_test IN (0, 1)),
     occurred_at  TEXT,

@@ -34,7 +34,8 @@ def forget_player(tx: Connection, game_id: int, player_id: str) -> bool:
     found = tx.execute("DELETE FROM players WHERE game_id = :game_id AND player_id = :player_id", key).rowcount
     emptied = tx.execute(
         """UPDATE transactions SET raw_body = NULL, signature = NULL, session_metadata = NULL
-           WHERE game_id = :game_id AND player_id = :player_id AND raw_body IS NOT NULL""",
+           WHERE game_id = :game_id AND player_id = :player_id
+             AND (raw_body IS NOT NULL OR signature IS NOT NULL OR session_metadata IS NOT NULL)""",
         key,
     ).rowcount
     for statement in (

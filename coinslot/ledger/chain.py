@@ -95,7 +95,7 @@ def _is_changed(row: Row) -> bool:
 
 
 def _is_body_changed(row: Row) -> bool:
-    if row["raw_body"] is None:  # the player was forgotten
+    if row["raw_body"] is None:  # the player was forgotten, or it was not kept any longer
         return False
     try:
         return bool(hashlib.sha256(packing.unpack(row["raw_body"])).hexdigest() != row["body_sha256"])

@@ -55,7 +55,12 @@ class Dossier(History):
 
     @property
     def is_forgotten(self) -> bool:
-        return self.transaction["raw_body"] is None
+        return self.transaction["raw_body"] is None and self.transaction["signature"] is None
+
+    @property
+    def is_body_deleted(self) -> bool:
+        """Whether the body alone is gone, after the time that the game keeps it (coinslot/operations/retention.py)."""
+        return self.transaction["raw_body"] is None and self.transaction["signature"] is not None
 
 
 def of_transaction(connection: Connection, game_id: int, public_id: str) -> Dossier | None:

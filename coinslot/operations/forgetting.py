@@ -101,7 +101,7 @@ def _empty_much(database: Database, game_id: int, player_id: str) -> None:
 _MUCH = {
     "transactions": (
         """UPDATE transactions SET raw_body = NULL, signature = NULL, session_metadata = NULL
-           WHERE id = :id AND raw_body IS NOT NULL""",
+           WHERE id = :id AND (raw_body IS NOT NULL OR signature IS NOT NULL OR session_metadata IS NOT NULL)""",
         """UPDATE attempts SET answer = NULL, detail = NULL WHERE delivery_id IN (
                SELECT d.id FROM grants g JOIN deliveries d ON d.grant_id = g.id WHERE g.transaction_id = :id)""",
     ),

@@ -32,7 +32,6 @@ KEPT_SECONDS = 7 * 24 * 3600
 MOST_CALLERS = 1000  # addresses in memory
 ON_CALLER = "ON CONFLICT (partner, remote_address) DO UPDATE SET proved_at = excluded.proved_at"
 NAMED_IN_LOG = 5  # calls of one kind that a line of the log names; more are counted
-ENDED_KEPT_SECONDS = 365 * 24 * 3600  # calls that had proved themselves, after they were mended or set aside
 
 log = logging.getLogger("coinslot")
 
@@ -211,7 +210,6 @@ def _prune(tx: Connection, game_id: int | None, partner: str) -> None:
     tx.execute(
         "DELETE FROM refusals WHERE state IS NULL AND created_at < :since", {"since": clock.stamp(now - KEPT_SECONDS)}
     )
-    tx.execute("DELETE FROM refusals WHERE ended_at < :since", {"since": clock.stamp(now - ENDED_KEPT_SECONDS)})
     tx.execute(
         """DELETE FROM refusals WHERE game_id = :game_id AND partner = :partner AND state = 'open'
                                   AND is_question = 1 AND last_at < :since""",

@@ -87,7 +87,8 @@ def _registry(connection: Connection, game_id: int, player_id: str) -> dict[str,
 
 _TRANSACTIONS = """SELECT id, public_id AS transaction_id, partner, external_id, reference, kind, currency, gross_minor,
                           subtotal_minor, tax_minor, usd_gross, usd_tax, usd_fee, usd_net, usd_unit, figures,
-                          session_metadata, raw_body, environment, is_test, occurred_at, received_at
+                          session_metadata, raw_body, environment, is_test, occurred_at, received_at,
+                          signature IS NOT NULL AS is_signed
                    FROM transactions
                    WHERE game_id = :game_id AND player_id = :player_id AND id > :after ORDER BY id LIMIT :limit"""
 _CONFLICTS = """SELECT c.id, c.partner, c.external_id, t.public_id AS transaction_id, c.raw_body, c.seen, c.first_at,
@@ -138,7 +139,10 @@ def _with_grants(connection: Connection, key: Mapping[str, Any], rows: Rows) -> 
         row |= {"grants": [], "refunds": [], "refund_requests": [], "conflicts": [], "events": []}
         row["figures"] = packing.figures(row["figures"])
         row["raw_body"] = packing.body(row["raw_body"])
+        is_deleted = row.pop("is_signed") and row["raw_body"] is None
         _read_body(row)
+        if is_deleted:
+            row["body_note"] = "The body was older than this game keeps bodies, and is deleted."
     grants: dict[int, dict[str, Any]] = {}
     for row in _rows(
         connection,

@@ -19,7 +19,6 @@ from coinslot.store.queries import fact, insert, set_fact, value
 LEASE_SPARE_SECONDS = 5  # beyond the destination's timeout
 # A lease that ends later than this was made by a clock that ran ahead and was set right since: it has run out.
 LONGEST_LEASE_SECONDS = LONGEST_TIMEOUT_SECONDS + LEASE_SPARE_SECONDS + 60
-PRUNED_AT_ONCE = 500
 OLDEST_BEAT_SECONDS = 30  # a relay says every five that it runs
 
 STATES = ("waiting", "dead", "delivered")
@@ -59,29 +58,29 @@ def enqueue_converted(
     return len(wanting)
 
 
-def has_prunable(connection: Connection, before: str) -> bool:
-    """Whether a delivery arrived before a time."""
-    query = """SELECT 1 FROM destinations t WHERE EXISTS (
-                   SELECT 1 FROM deliveries d
-                   WHERE d.destination_id = t.id AND d.state = 'delivered' AND d.finished_at < :before) LIMIT 1"""
-    return value(connection, query, {"before": before}) is not None
+def prunable(connection: Connection, game_id: int, before: str, limit: int) -> list[int]:
+    """Ids of some deliveries of a game that arrived before a time. What another delivery waits for is left out."""
+    rows = connection.execute(
+        f"""SELECT id FROM deliveries d
+            WHERE destination_id IN (SELECT id FROM destinations WHERE game_id = :game_id) AND {_IS_PRUNABLE}
+            LIMIT :limit""",  # noqa: S608  our own words only
+        {"game_id": game_id, "before": before, "limit": limit},
+    )
+    return [row["id"] for row in rows]
 
 
-def prune(tx: Connection, before: str) -> int:
-    """Delete up to :data:`PRUNED_AT_ONCE` deliveries that arrived before a time; returns how many.
+def prune(tx: Connection, delivery_id: int, before: str) -> bool:
+    """Delete a delivery and its attempts, if it may still be deleted; returns whether it was."""
+    values = {"id": delivery_id, "before": before}
+    if value(tx, f"SELECT 1 FROM deliveries d WHERE id = :id AND {_IS_PRUNABLE}", values) is None:  # noqa: S608
+        return False
+    tx.execute("DELETE FROM attempts WHERE delivery_id = :id", values)
+    tx.execute("DELETE FROM deliveries WHERE id = :id", values)
+    return True
 
-    What waits or is dead stays, and so does what another delivery waits for.
-    """
-    rows = tx.execute(
-        """SELECT id FROM deliveries d
-           WHERE destination_id IN (SELECT id FROM destinations) AND state = 'delivered' AND finished_at < :before
-             AND NOT EXISTS (SELECT 1 FROM deliveries w WHERE w.waits_for = d.id) LIMIT :limit""",
-        {"before": before, "limit": PRUNED_AT_ONCE},
-    ).fetchall()
-    for row in rows:
-        tx.execute("DELETE FROM attempts WHERE delivery_id = :id", {"id": row["id"]})
-        tx.execute("DELETE FROM deliveries WHERE id = :id", {"id": row["id"]})
-    return len(rows)
+
+_IS_PRUNABLE = """state = 'delivered' AND finished_at < :before
+    AND NOT EXISTS (SELECT 1 FROM deliveries w WHERE w.waits_for = d.id)"""
 
 
 def last_ids(connection: Connection) -> dict[str, int]:

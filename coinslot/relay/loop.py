@@ -29,13 +29,10 @@ from coinslot.store.db import Connection, Database, DatabaseError, EngineError
 LOOK_SECONDS = 0.05
 LONGEST_WAIT_SECONDS = 1.0
 BEAT_SECONDS = 5.0
-PRUNE_SECONDS = 60.0
-PRUNE_PAUSE_SECONDS = 1.0  # between batches, so that others can write
 STOP_SECONDS = 15.0
 IN_HAND_PER_DESTINATION = 8  # so that a slow one cannot take every thread
 THREADS = 64
 JOBS_AT_ONCE = 4  # with threads of their own, so that no delivery waits for a job
-KEPT_DELIVERED_DAYS = 30
 _JOBS = 0  # among the counts of what is in hand; no destination has this id
 
 log = logging.getLogger("coinslot")
@@ -82,14 +79,12 @@ class Relay:
 
     def run(self) -> None:
         """Loop until :meth:`stop`. An error is logged, and the loop continues after a pause."""
-        next_beat = next_prune = 0.0
+        next_beat = 0.0
         while not self._is_stopping:
             try:
                 if time.monotonic() >= next_beat:
                     self._beat()
                     next_beat = time.monotonic() + BEAT_SECONDS
-                if time.monotonic() >= next_prune:
-                    next_prune = time.monotonic() + (PRUNE_PAUSE_SECONDS if self._prune() else PRUNE_SECONDS)
                 self._turn(min(next_beat, time.monotonic() + LONGEST_WAIT_SECONDS))
             except (DatabaseError, EngineError, OSError) as error:
                 log.error("the relay waits: %s", error)
@@ -304,13 +299,6 @@ class Relay:
             log.exception("%s failed", what)
             error = JobError(f"{type(unknown).__name__}; the log says more")
         self._database.write(lambda tx: schedules.finished(tx, due, again_in_seconds, error))
-
-    def _prune(self) -> bool:
-        """Delete some of what arrived long ago; returns whether there may be more."""
-        before = clock.stamp(clock.now() - KEPT_DELIVERED_DAYS * 86400)
-        if not deliveries.has_prunable(self._database.read(), before):
-            return False
-        return self._database.write(lambda tx: deliveries.prune(tx, before)) == deliveries.PRUNED_AT_ONCE
 
     def _finish(self) -> None:
         """Wait for what is in hand. What takes too long keeps its lease, so that no other relay begins it meanwhile."""

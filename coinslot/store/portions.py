@@ -26,12 +26,18 @@ def write_each(
     write: Callable[[Callable[[Connection], list[T]]], list[T]],
     items: Sequence[A],
     function: Callable[[Connection, A], T],
+    *,
+    longest: float | None = None,
+    rest: float | None = None,
 ) -> list[T]:
     """Run ``function`` for each item, in as many writes as it takes; returns the results once all are committed.
 
     ``write`` is ``Database.write`` or ``write_here``. What the function raises is raised here: then nothing of that
-    portion is stored, and everything of the portions before. After each portion this sleeps as long as it took.
+    portion is stored, and everything of the portions before. A portion ends after ``longest`` seconds of writing
+    (:data:`PORTION_SECONDS` when it is left out). Between portions this sleeps as long as one took; with ``rest`` so
+    many times as long, after the last one too. One that took very long counts as twice the longest.
     """
+    most = PORTION_SECONDS if longest is None else longest
     results: list[T] = []
     took = 0.0
 
@@ -42,14 +48,14 @@ def write_each(
         for item in islice(items, len(results), None):
             done.append(function(tx, item))
             took = time.monotonic() - began
-            if took >= PORTION_SECONDS:
+            if took >= most:
                 break
         return done
 
     while len(results) < len(items):
         results += write(portion)
-        if len(results) < len(items):
-            time.sleep(min(took, 2 * PORTION_SECONDS))
+        if rest is not None or len(results) < len(items):
+            time.sleep(min(took, 2 * most) * (1.0 if rest is None else rest))
     return results
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 import click
 
 from coinslot.base.errors import CoinslotError
-from coinslot.operations import asides, doctor
+from coinslot.games import games
+from coinslot.operations import asides, doctor, retention
 from coinslot.operations.findings import WRONG, Checked, Trouble, guarded, in_order
 from handlers.kit import troubles
 from handlers.kit.console import Command, Group
@@ -79,6 +80,7 @@ def _examine() -> tuple[list[Trouble], list[str]]:
         checked += [*well, *found]
         checked += [*guarded(doctor.database_file, connection), *guarded(doctor.hash_chain, connection)]
         checked += guarded(doctor.secrets, installation.games)
+        checked += guarded(retention.sentences, connection, games.outlines(connection, installation.catalogue))
         connection.close()
     checked += guarded(doctor.reachable, installation.settings)
     by_key = {each.key: each for each in checked if isinstance(each, Trouble)}

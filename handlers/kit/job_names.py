@@ -1,6 +1,6 @@
 """What people call a background job, on pages and in sentences. The partners' cards name their own."""
 
-from coinslot.operations import certificate, feeds, follower, nightly, search_job
+from coinslot.operations import certificate, feeds, follower, nightly, retention, search_job
 from coinslot.operations.alerts import heartbeat, targets
 from coinslot.settlement.jobs import CLOSE_JOB, OPEN_MONTHS_JOB
 from coinslot.settlement.runs import RECONCILE_JOB
@@ -12,6 +12,7 @@ NAMES = {
     RECONCILE_JOB: "Compare months with partners' reports",
     nightly.JOB: "Back up and prove it",
     search_job.NAME: "Fill the search",
+    retention.JOB: "Delete what is old",
     feeds.JOB: "Watch whether games read",
     certificate.JOB: "Check the certificate",
     follower.JOB: "Ask how old the copy is",

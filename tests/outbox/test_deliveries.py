@@ -717,8 +717,7 @@ class TestRedrives:
 
 
 class TestPruning:
-    def test_it_takes_what_arrived_long_ago_in_batches(self, owed, clock, monkeypatch):
-        monkeypatch.setattr(deliveries, "PRUNED_AT_ONCE", 3)
+    def test_it_takes_what_arrived_long_ago(self, owed, clock):
         owed.destination(retry="1")
         owed.credit(8)
         owed.fail(owed.claim(room=1)[0])
@@ -730,12 +729,9 @@ class TestPruning:
         clock.shift(86400)
         recent = owed.credit()
         owed.record(next(each for each in owed.claim() if each.grant_id == recent[0]))
-        before = coinslot_clock.stamp(coinslot_clock.now() - 3600)
 
-        assert deliveries.has_prunable(owed.installation.database.read(), before)
-        assert [owed.write(lambda tx: deliveries.prune(tx, before)) for _ in range(4)] == [3, 3, 1, 0]
+        assert [len(prune(owed, 3600, most=3)) for _ in range(4)] == [3, 3, 1, 0]
 
-        assert not deliveries.has_prunable(owed.installation.database.read(), before)
         assert sorted(row["state"] for row in owed.deliveries()) == ["dead", "delivered", "waiting"]
         assert owed.delivery(waiting[0])["state"] == "waiting"
         assert {row["delivery_id"] for row in owed.attempts()} <= {row["id"] for row in owed.deliveries()}
@@ -746,14 +742,31 @@ class TestPruning:
         owed.record(owed.claim()[0])
         owed.reverse(grant_id)
 
-        def prune():
-            return owed.write(lambda tx: deliveries.prune(tx, coinslot_clock.stamp()))
-
         clock.shift(100)
-        assert prune() == 0
+        assert prune(owed) == []
         owed.record(owed.claim()[0])
         clock.shift(100)
-        assert [prune() for _ in range(3)] == [1, 1, 0]
+        assert [len(prune(owed)) for _ in range(3)] == [1, 1, 0]
+
+    def test_what_changed_since_it_was_found_stays(self, owed, clock):
+        owed.destination()
+        (grant_id,) = owed.credit()
+        owed.record(owed.claim()[0])
+        clock.shift(100)
+        now = coinslot_clock.stamp()
+        (found,) = deliveries.prunable(owed.installation.database.read(), owed.game_id, now, 10)
+
+        owed.reverse(grant_id)
+
+        assert not owed.write(lambda tx: deliveries.prune(tx, found, now))
+        assert owed.delivery(grant_id)["state"] == "delivered"
+
+
+def prune(owed, seconds=0, most=100):
+    """Delete what arrived more than so many seconds ago; returns the ids."""
+    before = coinslot_clock.stamp(coinslot_clock.now() - seconds)
+    found = deliveries.prunable(owed.installation.database.read(), owed.game_id, before, most)
+    return [each for each in found if owed.write(lambda tx: deliveries.prune(tx, each, before))]  # noqa: B023
 
 
 class TestLooking:
@@ -833,8 +846,8 @@ class TestLooking:
             for _ in range(3):
                 for number, claim in enumerate(attempts.claim_due(tx, "me", {destination_id: 8})):
                     attempts.record(tx, claim, Result("status" if number % 2 else None))
-            deliveries.has_prunable(tx, coinslot_clock.stamp())
-            deliveries.prune(tx, coinslot_clock.stamp())
+            for each in deliveries.prunable(tx, owed.game_id, coinslot_clock.stamp(), 10):
+                deliveries.prune(tx, each, coinslot_clock.stamp())
             tx.set_trace_callback(None)
 
         owed.write(ask)

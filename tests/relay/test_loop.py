@@ -18,7 +18,6 @@ from coinslot.access import keyring
 from coinslot.base import clock as coinslot_clock
 from coinslot.outbox import deliveries, destinations
 from coinslot.outbox.formats import Format
-from coinslot.relay.loop import KEPT_DELIVERED_DAYS
 from tests.fakes.http import (
     FakeServer,
     Receiver,
@@ -387,10 +386,10 @@ def test_without_its_secret_nothing_is_sent(owed, clock, caplog, sql, detail):
     assert ("cannot be signed" in caplog.text) == ("does not open" in detail)
 
 
-def test_old_deliveries_are_pruned_by_the_loop(owed, installation):
+def test_old_deliveries_are_deleted_by_a_job_of_the_relay(owed, installation):
     with Receiver() as receiver:
         owed.destination(url=receiver.url)
-        with time_machine.travel(time.time() - (KEPT_DELIVERED_DAYS + 1) * 86400, tick=True):
+        with time_machine.travel(time.time() - 31 * 86400, tick=True):
             owed.credit(3)
             owed.drain()
         owed.credit()

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from coinslot.base import clock, csv_text, money
 from coinslot.games import games
 from coinslot.games.games import Game
-from coinslot.operations import asides, backup_folder, contacts, glance, proofs
+from coinslot.operations import asides, backup_folder, contacts, glance, proofs, retention
 from coinslot.operations.findings import NOTE
 from coinslot.operations.proofs import Proof
 from coinslot.outbox import deliveries
@@ -211,11 +211,13 @@ def _behind(connection: Connection, shown: Sequence[Game], *, is_all: bool) -> d
     idle = {
         (game.id, name) for game in shown for each in partners() if not each.is_configured(game) for name in each.jobs
     }
-    jobs = None
+    jobs, deleted = None, []
     if rows is not None:
+        cursor = next((row["cursor"] for row in rows if row["name"] == retention.JOB), None)
         rows = [row for row in rows if row["game_id"] in by_id or (is_all and row["game_id"] == schedules.INSTALLATION)]
         rows = [row for row in rows if (row["game_id"], row["name"]) not in idle]
         jobs = [(row, by_id.get(row["game_id"])) for row in rows]
+        deleted = [(game, "; ".join(retention.said(cursor, game.id))) for game in shown]
     relay = None if background is None else _relay(background[1])
     proof = None if background is None else _proof(background[0])
     failing = [job for job, _ in jobs or [] if job["failures"]]
@@ -227,6 +229,7 @@ def _behind(connection: Connection, shown: Sequence[Game], *, is_all: bool) -> d
         "proof": proof,
         "jobs": jobs,
         "failing": failing,
+        "deleted": [(game, sentence) for game, sentence in deleted if sentence],
         "last_ran_at": max(ran, default=None),
         "is_well": is_well,
     }

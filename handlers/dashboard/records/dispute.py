@@ -161,6 +161,12 @@ def _readme(found: Dossier, game_name: str) -> str:
             "  The body of the call, its signature and what the game attached to it: the player asked to be forgotten.",
             "  Their hash is still here, so that a copy kept elsewhere can be proved to be the same.",
         ]
+    if found.is_body_deleted:
+        lines += [
+            "  The body of the call: this game keeps it for some time only. Its SHA-256, its fingerprint and the",
+            "  accepted signature are here. A copy of the body kept elsewhere can be proved to be the same, and then",
+            "  the signature can be checked.",
+        ]
     if found.is_cut:
         lines.append("  Everything: a list was too long and is cut.")
     return "\n".join(lines) + "\n"
