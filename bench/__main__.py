@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 
-from bench import credits, memory, pages, payments, profile, relay, settlement, size
+from bench import credits, memory, pages, payments, profile, relay, settlement, size, year
 
 
 def main() -> int:
@@ -23,6 +23,7 @@ def main() -> int:
         ("relay", relay, "deliveries per second: alone, and beside a destination that is dead and one that is slow"),
         ("payments", payments, "a game's payments per second: polled, converted, stored and registered"),
         ("pages", pages, "the owner's pages with many transactions stored: milliseconds and queries of each"),
+        ("year", year, "a year of a busy game: bytes of each table, pages, and retention beside credits"),
         ("settlement", settlement, "a month of purchases: closed, and reconciled against a report"),
     ):
         command = commands.add_parser(name, help=about, description=about)
