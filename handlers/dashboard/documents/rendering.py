@@ -22,7 +22,8 @@ FIRST = {
     **{
         name: f"docs/{name}.md"
         for name in (
-            "dashboard midnight alerts appcharge playtem playcamp xsolla deliveries settlement deploy speed".split()
+            "dashboard midnight alerts appcharge playtem playcamp xsolla deliveries settlement deploy".split()
+            + "retention speed".split()
         )
     },
     "examples": "examples/README.md",
