@@ -156,6 +156,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         may_call_private=read_switch(environment, "COINSLOT_PRIVATE_TARGETS"),
         metrics_token=environment.get("COINSLOT_METRICS_TOKEN") or None,
         follower=Path(name).absolute() if (name := environment.get("COINSLOT_FOLLOWER")) else None,
+        bind=environment.get("COINSLOT_BIND", ""),
     )
 
 

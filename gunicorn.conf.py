@@ -6,8 +6,11 @@ import os
 import re
 
 from gunicorn.glogging import Logger
+from gunicorn.systemd import sd_notify
 
-bind = os.environ.get("COINSLOT_BIND", "127.0.0.1:8000")  # loopback: the world comes through a proxy with TLS
+# Loopback: the world comes through a proxy with TLS. Sockets that systemd hands over (deploy/coinslot.socket) win.
+bind = os.environ.get("COINSLOT_BIND", "127.0.0.1:8000")
+umask = 0o007  # of a Unix socket made here: who reaches it may claim any address, so it is the user's and the group's
 # SQLite has one writer at a time, so more workers buy little; set here because this file would overrule the variable.
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 worker_class = "gthread"
@@ -59,7 +62,10 @@ def on_starting(server):
     from coinslot.access.vault import VaultError
     from coinslot.store.db import DatabaseError, EngineError
 
-    logging.getLogger("gunicorn.error").addFilter(_leave_out_what_was_sent)
+    log = logging.getLogger("gunicorn.error")
+    log.addFilter(_leave_out_what_was_sent)
+    # gunicorn says READY to systemd after this. Meanwhile `systemctl status` shows why it takes long.
+    sd_notify("STATUS=Looks at key and database; runs the steps of the schema, where it is older", log)
     try:
         server.coinslot = create_app().extensions["coinslot"]
         server.coinslot.prepare()
@@ -74,6 +80,10 @@ def when_ready(server):
     if server.setup_path is not None:
         link = f"{_base(server)}{server.setup_path}"
         server.log.info("Set up this installation (the link is good for one hour): %s", link)
+    paths = [each.cfg_addr for each in server.LISTENERS if isinstance(each.cfg_addr, str)]
+    if paths and server.coinslot.settings.trusted_proxies == 0:
+        why = "COINSLOT_TRUSTED_PROXIES is 0, but only a proxy can say who calls there: allowlists let nobody in"
+        server.log.warning("%s: %s", paths[0], why)
 
 
 def _base(server):

@@ -18,6 +18,7 @@ class Settings:
     may_call_private: bool
     metrics_token: str | None = field(default=None, repr=False)
     follower: Path | None = None  # control socket of Litestream
+    bind: str = ""  # where gunicorn listens, as far as the environment says it
 
     @property
     def is_local(self) -> bool:

@@ -179,19 +179,26 @@ def public_url(settings: Settings) -> Iterator[Checked]:
     """Whether partners can use the address: https unless it is this machine, and believed proxies."""
     url = settings.public_url
     parts = urlsplit(url)
+    remedy = "Set COINSLOT_TRUSTED_PROXIES to the number of proxies in front."
     if parts.scheme == "https":
         yield f"COINSLOT_PUBLIC_URL {url}"
-        if settings.trusted_proxies == 0:
-            sentence = (
-                "COINSLOT_TRUSTED_PROXIES is 0, but https means a proxy in front: allowlists see its address, not the "
-                "caller's."
-            )
-            yield Trouble("proxies", LOOK, sentence, "Set COINSLOT_TRUSTED_PROXIES to the number of proxies in front.")
     elif settings.is_local:
         yield f"COINSLOT_PUBLIC_URL {url} (this machine alone; partners need an https address)"
     else:
         sentence = f"COINSLOT_PUBLIC_URL {url} is not https: keys and player data would be readable on the way."
         yield Trouble("public_url", WRONG, sentence, "Put a proxy with a certificate in front (docs/deploy.md).")
+    if settings.trusted_proxies == 0 and settings.bind.startswith("unix:"):
+        sentence = (
+            "COINSLOT_TRUSTED_PROXIES is 0, but at a Unix socket (COINSLOT_BIND) only a proxy can say who calls: "
+            "allowlists let nobody in."
+        )
+        yield Trouble("proxies", WRONG, sentence, remedy)
+    elif settings.trusted_proxies == 0 and parts.scheme == "https":
+        sentence = (
+            "COINSLOT_TRUSTED_PROXIES is 0, but https means a proxy in front: allowlists see its address, not the "
+            "caller's."
+        )
+        yield Trouble("proxies", LOOK, sentence, remedy)
 
 
 def public_certificate(facts: Mapping[str, str], settings: Settings) -> Iterator[Checked]:

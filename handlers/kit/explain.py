@@ -224,7 +224,7 @@ def address(case: Case) -> Finding:
     setting = f"allowlist.{case.partner}"
     allowed = "" if case.game is None else case.game.settings[setting]
     forwarded = case.call.headers.get("x-forwarded-for", "")
-    row = "address"
+    row = "address" if forwarded or case.call.remote_address != addresses.UNKNOWN else "nobody_said"
     if forwarded and case.call.remote_address == addresses.UNKNOWN:
         row = "no_address"
     elif forwarded and case.call.remote_address != addresses.forwarded(forwarded, 1):

@@ -76,6 +76,8 @@ no_address (settings): X-Forwarded-For is {forwarded} and has no address at the 
     so the caller's address is unknown.
     Set COINSLOT_TRUSTED_PROXIES to the number of proxies in front of Coinslot; each has to add an address to \
     X-Forwarded-For.
+nobody_said (settings): It came through a Unix socket without X-Forwarded-For, so the caller's address is unknown.
+    Have the proxy set X-Forwarded-For, and set COINSLOT_TRUSTED_PROXIES to the number of proxies in front of Coinslot.
 by_a_proxy (settings): It came from {address}, which is not on {setting}; its X-Forwarded-For says that a proxy passed \
     it on for {forwarded}.
     If that proxy is yours, set COINSLOT_TRUSTED_PROXIES to the number of proxies in front of Coinslot. Do not put the \

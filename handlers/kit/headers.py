@@ -39,11 +39,13 @@ class ReadHeaders:
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         for_, proto = environ.get("HTTP_X_FORWARDED_FOR"), environ.get("HTTP_X_FORWARDED_PROTO")
+        if not environ.get("REMOTE_ADDR"):  # at a Unix socket a caller has none
+            environ["REMOTE_ADDR"] = addresses.UNKNOWN
         if self._proxies and for_ is not None:
             environ["REMOTE_ADDR"] = addresses.forwarded(for_, self._proxies)
         else:
-            with suppress(ValueError):  # a Unix socket has no address
-                environ["REMOTE_ADDR"] = str(addresses.parsed(environ.get("REMOTE_ADDR") or ""))
+            with suppress(ValueError):
+                environ["REMOTE_ADDR"] = str(addresses.parsed(environ["REMOTE_ADDR"]))
         if self._proxies and proto is not None:
             scheme = proto.rsplit(",", self._proxies)[-self._proxies :][0].strip(" \t").lower()
             if scheme in ("http", "https"):

@@ -77,10 +77,10 @@ def behind_a_proxy(app, monkeypatch):
 
 @pytest.fixture
 def post(client, studio, behind_a_proxy):
-    def send(forwarded):
-        body = json.dumps(order()).encode()
-        headers = appcharge_headers(body) | {"X-Forwarded-For": forwarded}
-        return client.post("/appcharge/demo/orders", data=body, headers=headers).status_code
+    def send(forwarded, order_id="one", **environ):
+        body = json.dumps(order(orderId=order_id)).encode()
+        headers = appcharge_headers(body) | ({} if forwarded is None else {"X-Forwarded-For": forwarded})
+        return client.post("/appcharge/demo/orders", data=body, headers=headers, environ_overrides=environ).status_code
 
     return send
 
@@ -125,12 +125,38 @@ def test_one_caller_has_one_throttle_however_the_proxy_writes_the_address(
     assert [status(number) for number in range(1, 12)] == [403] * 10 + [429]
 
 
+@pytest.mark.parametrize(("proxies", "forwarded", "status"), [(0, True, 403), (1, True, 200), (1, False, 403)])
+def test_at_a_unix_socket_only_a_proxy_of_ours_says_who_calls(
+    app, client, studio, monkeypatch, proxies, forwarded, status
+):
+    seen, inner = {}, app.wsgi_app
+
+    def watched(environ, start_response):
+        seen.update(environ)
+        return inner(environ, start_response)
+
+    monkeypatch.setattr(app, "wsgi_app", ReadHeaders(watched, proxies))
+    studio.config("allowlist.appcharge", "203.0.113.9, 0.0.0.0/1, ::/0")
+    body = json.dumps(order()).encode()
+    headers = appcharge_headers(body) | ({"X-Forwarded-For": "127.0.0.1, 203.0.113.9"} if forwarded else {})
+
+    answer = client.post("/appcharge/demo/orders", data=body, headers=headers, environ_overrides={"REMOTE_ADDR": ""})
+
+    assert answer.status_code == status
+    assert seen["REMOTE_ADDR"] == ("203.0.113.9" if status == 200 else addresses.UNKNOWN)
+
+
 def test_the_owner_reads_that_nobody_knows_where_a_call_came_from(post, studio, browser, installation):
     studio.config("allowlist.appcharge", "192.0.2.0/24")
     post('192.0.2.7, "192.0.2.7')
     installation.observations.flush()
 
     assert "has no address at the place where a trusted proxy writes it" in browser.get("/games/demo/refusals").text
+
+    post(None, "another", REMOTE_ADDR="")
+    installation.observations.flush()
+
+    assert "It came through a Unix socket without X-Forwarded-For" in browser.get("/games/demo/refusals").text
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,12 @@ def test_no_password_and_no_game(tmp_path):
         ({"COINSLOT_PUBLIC_URL": "http://["}, "wrong", "Public url"),
         ({"COINSLOT_PUBLIC_URL": "https://shop.invalid"}, "look", "COINSLOT_TRUSTED_PROXIES is 0"),
         (
+            {"COINSLOT_BIND": "unix:/run/coinslot.sock"},
+            "wrong",
+            "at a Unix socket (COINSLOT_BIND) only a proxy can say",
+        ),
+        ({"COINSLOT_BIND": "unix:/run/coinslot.sock", "COINSLOT_TRUSTED_PROXIES": "1"}, "ok", "this machine alone"),
+        (
             {"COINSLOT_PUBLIC_URL": "https://shop.invalid", "COINSLOT_TRUSTED_PROXIES": "1"},
             "look",
             "does not answer from here",
