@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,12 +23,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20.0
 STOP_SECONDS = 30.0
 CALL_SECONDS = 30.0
 
-_LISTENING = re.compile(r"Listening at: http://127\.0\.0\.1:([0-9]+) ")
+_LISTENING = re.compile(r"Listening at: \S*http://127\.0\.0\.1:([0-9]+)[ ,]")
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -45,6 +48,16 @@ class Answer:
     @property
     def mimetype(self) -> str:
         return self.headers.get("content-type", "").partition(";")[0]
+
+
+def needs(program: str) -> str:
+    """The program's path. Whoever has not got it skips the test; the checks must have it."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{program} is not installed")
+        pytest.skip(f"{program} is not installed")
+    return path
 
 
 def until(is_true: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
@@ -97,9 +110,19 @@ class Server:
     """
 
     def __init__(
-        self, home: Path, *options: str, listen: tuple[str, ...] = ("-b", "127.0.0.1:0"), **environment: str
+        self,
+        home: Path,
+        *options: str,
+        listen: tuple[str, ...] = ("-b", "127.0.0.1:0"),
+        checkout: Path = ROOT,
+        program: tuple[str, ...] = (sys.executable, "-m", "gunicorn"),
+        handed: tuple[socket.socket, ...] = (),
+        **environment: str,
     ) -> None:
         self.home = home
+        self._program = program
+        self._checkout = checkout
+        self._handed = handed
         self._options = (*listen, *options)
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("COINSLOT_")}
         for name in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "FORWARDED_ALLOW_IPS"):
@@ -124,14 +147,15 @@ class Server:
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "wsgi:app", *self._options],
-                cwd=ROOT,
+                [*self._program, "wsgi:app", *self._options],
+                cwd=self._checkout,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
+                pass_fds=[each.fileno() for each in self._handed],
             )
         atexit.register(self.kill)
         return self._process
@@ -278,7 +302,7 @@ def _processes() -> Iterator[tuple[int, int, int]]:
                     yield int(entry), int(parent), int(group)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """In the child: SIGTERM when whoever runs the tests is killed, so that not even that leaves a server behind."""
     if _libc is not None:
         _libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

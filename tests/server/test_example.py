@@ -27,7 +27,7 @@ from coinslot.relay import webhooks
 from tests.conftest import Studio, furnished
 from tests.fakes.http import closed_port
 from tests.server.test_server import post_order, read_feed, rows
-from tests.servers import ROOT, Answer, Server, _end_with_parent, together, until
+from tests.servers import ROOT, Answer, Server, end_with_parent, together, until
 
 SECRET = destinations.new_secret()
 IDS = count(7)
@@ -75,7 +75,7 @@ class ExampleGame:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
         try:
             found = until(
