@@ -6,8 +6,7 @@ import subprocess
 import pytest
 
 from app import create_app
-from tests.server.test_deploy import needs
-from tests.servers import ROOT
+from tests.servers import ROOT, needs
 
 RULES = ROOT / "deploy/prometheus-alerts.yml"
 CASES = ROOT / "tests/server/alert-cases.yml"

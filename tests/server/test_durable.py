@@ -5,9 +5,8 @@ import subprocess
 
 import pytest
 
-from tests.server.test_deploy import needs
 from tests.server.test_server import signed_order
-from tests.servers import Server, until
+from tests.servers import Server, needs, until
 
 
 @pytest.mark.long
