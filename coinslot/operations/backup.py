@@ -19,7 +19,7 @@ from coinslot.access.vault import database_key_id
 from coinslot.base import clock
 from coinslot.store import engine
 from coinslot.store.db import APPLICATION_ID, Connection, Database, DatabaseError, EngineError, connect, file_version
-from coinslot.store.lock import hand_over
+from coinslot.store.lock import hand_over, make_empty
 
 PAGES_PER_STEP = 2048  # of a copy; between steps a signal is heard
 AfterStep = Callable[[int, int], None]  # pages left, of how many
@@ -212,10 +212,8 @@ def side_files(path: Path) -> list[Path]:
 
 
 def create(path: Path) -> None:
-    """Create an empty file that only its owner may read: who runs this, or, for root, the owner of the folder."""
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    hand_over(path, descriptor)
-    os.close(descriptor)
+    """Make an empty file, as ``make_empty`` does, where there is none."""
+    make_empty(path, os.O_EXCL)
 
 
 def remove(path: Path) -> None:

@@ -27,7 +27,7 @@ from coinslot.store import commits
 from coinslot.store.checkpoints import LARGE_FOLLOWED_BYTES, checkpoint
 from coinslot.store.connection import connect as connect
 from coinslot.store.connection import is_followed, transaction
-from coinslot.store.lock import WriteLock, hand_over
+from coinslot.store.lock import WriteLock, make_empty
 from coinslot.store.migrations import MIGRATIONS
 
 SCHEMA_VERSION = 11
@@ -86,9 +86,7 @@ class Database:
         with self.lock, _readable():
             is_new = not self.path.exists() or self.path.stat().st_size == 0
             if is_new:
-                descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                hand_over(self.path, descriptor)
-                os.close(descriptor)
+                make_empty(self.path)
             with closing(connect(self.path)) as connection:
                 if is_new:
                     connection.execute("PRAGMA journal_mode = WAL")

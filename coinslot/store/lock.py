@@ -108,6 +108,13 @@ class WriteLock:
                 self._count = memoryview(mmap.mmap(self._descriptor, COUNT_BYTES)).cast("Q")
 
 
+def make_empty(path: Path, flags: int = 0) -> None:
+    """Make an empty file that only its owner may read: who runs this, or, for root, the owner of the folder."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+    hand_over(path, descriptor)
+    os.close(descriptor)
+
+
 def hand_over(path: Path, descriptor: int | None = None) -> None:
     """Give a file or folder that root has made to the owner of its folder, the user the server runs as.
 
