@@ -360,7 +360,7 @@ def run_with_files(service: Service, environment: dict[str, str], arguments: lis
         if not os.path.isdir(folder) or can(service, lambda: os.access(folder, os.W_OK | os.X_OK)):
             replace_process(service, environment, arguments)
         return back_up_for_caller(service, environment, target)
-    readable = [each for each in arguments if not each.startswith("-") and is_file(each)]
+    readable = [each for each in arguments[1:] if may_be_a_path(each, arguments[0]) and is_file(each)]
     closed = [each for each in readable if not can(service, lambda each=each: os.access(each, os.R_OK))]
     if not closed:
         replace_process(service, environment, arguments)
@@ -397,6 +397,11 @@ def back_up_for_caller(service: Service, environment: dict[str, str], target: st
         with suppress(OSError):
             os.unlink(partial)
     return status
+
+
+def may_be_a_path(argument: str, command: str) -> bool:
+    """Whether an argument is a file's name rather than that of a game, which a file may happen to have too."""
+    return not argument.startswith("-") and (command == "restore" or "/" in argument or "." in argument)
 
 
 def is_file(path: str) -> bool:

@@ -216,18 +216,23 @@ def test_a_file_that_only_the_caller_can_read_is_passed_on_as_a_copy(machine: Ma
     (machine.private / "backup.db").write_text("a backup")
     (machine.private / "backup.db-wal").write_text("its WAL")
     (machine.folder / "open.csv").write_text("open")
+    for no_path in ("import", "demo"):  # words of a command that happen to be names of files, too
+        (machine.private / no_path).write_text("")
 
-    done = machine.run("restore", "backup.db", "fail", str(machine.folder / "open.csv"), cwd=machine.private)
+    done = machine.run("import", "backup.db", "demo", "fail", str(machine.folder / "open.csv"), cwd=machine.private)
 
     said = json.loads(done.stdout)
     assert done.returncode == 7
     assert done.stderr == "coinslot: backup.db is not readable for nobody: a copy is passed on\n"
-    copy, _, open_file = said["words"][1:]
+    copy, game, _, open_file = said["words"][1:]
+    assert game == "demo"
     assert said["contents"] == {copy: "a backup", open_file: "open"}
     assert said["beside"] == {copy: "its WAL"}
     assert open_file == str(machine.folder / "open.csv")
     assert list(machine.home.iterdir()) == []
-    assert sorted(path.name for path in machine.private.iterdir()) == ["backup.db", "backup.db-wal"]
+    assert {path.name for path in machine.private.iterdir()} == {"backup.db", "backup.db-wal", "import", "demo"}
+    (machine.private / "copy").write_text("a backup")
+    assert list(machine.said("restore", "copy", cwd=machine.private)["contents"].values()) == ["a backup"]
     shutil.rmtree(machine.home)
     assert "No such file" in machine.trouble("restore", str(machine.private / "backup.db"))
 
