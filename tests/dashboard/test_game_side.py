@@ -25,7 +25,7 @@ from tests.conftest import Browser, Studio, furnished
 from tests.dashboard.test_snippets import RECIPES, SHARED_KEY, changed, code
 from tests.fakes.http import closed_port
 from tests.server.test_server import post_order, read_feed, rows
-from tests.servers import Server, _end_with_parent, until
+from tests.servers import Server, end_with_parent, until
 
 pytestmark = pytest.mark.long
 
@@ -92,7 +92,7 @@ class GameSide:
                 env=self._environment | {"COINSLOT_WEBHOOK_SECRET": secret},
                 stdout=output,
                 stderr=output,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
         try:
             until(lambda: re.search("listening|started", (self.folder / "output").read_text()), "the game listens", 30)
