@@ -18,7 +18,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
-from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +28,7 @@ from coinslot.store.connection import connect as connect
 from coinslot.store.connection import is_followed, transaction
 from coinslot.store.lock import WriteLock, make_empty
 from coinslot.store.migrations import MIGRATIONS
+from coinslot.store.waiting_write import WaitingWrite
 
 SCHEMA_VERSION = 11
 OLDEST_VERSION = 11  # earlier versions were previews, never released; each later one has a migration
@@ -92,7 +92,8 @@ class Database:
                     connection.execute("PRAGMA journal_mode = WAL")
                     connection.executescript(f"BEGIN IMMEDIATE;\n{creation_script()}\nCOMMIT;")
                 else:
-                    migrate(connection)
+                    with self.lock.changing():  # a process with older code that still runs must notice
+                        migrate(connection)
 
     def read(self) -> sqlite3.Connection:
         """This thread's connection for reading. It sees what is committed and cannot change anything."""
@@ -132,7 +133,7 @@ class Database:
         with self._starting:
             if self._writer is None or self._writer.pid != os.getpid():
                 self._writer = _Writer(self)
-        result: T = self._writer.run(_Write(function, keeps_games))
+        result: T = self._writer.run(WaitingWrite(function, keeps_games))
         return result
 
     def write_here(self, function: Callable[[sqlite3.Connection], T]) -> T:
@@ -205,30 +206,6 @@ class Database:
         return connection
 
 
-class _Write:
-    """A function that waits for the writer. ``state`` changes only under the writer's mutex."""
-
-    __slots__ = ("_done", "context", "error", "function", "keeps_games", "result", "rows", "state")
-
-    def __init__(self, function: Callable[[sqlite3.Connection], Any], keeps_games: bool) -> None:
-        self.function = function
-        self.context = copy_context()  # of the caller, such as the id of the call that it answers
-        self.keeps_games = keeps_games
-        self.state = "waiting"  # waiting -> begun | withdrawn
-        self.rows = 0  # that it changed, at least
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self._done = threading.Lock()  # held until it is; an Event takes five times as long
-        self._done.acquire()
-
-    def finish(self) -> None:
-        self._done.release()
-
-    def is_finished_within(self, seconds: float) -> bool:
-        """Whether its result or error is there; asked until it says yes."""
-        return self._done.acquire(timeout=seconds)
-
-
 class _Writer:
     """The one thread of this process that writes. It commits all waiting writes together, then wakes their callers."""
 
@@ -237,14 +214,15 @@ class _Writer:
         self._database = database
         self._connection: sqlite3.Connection | None = None
         self._is_followed, self._next_look = False, 0.0  # when the connection was opened; whether that is still so
+        self._changes_seen: int | None = None  # as of when the schema's version was last looked at
         self._mutex = threading.Lock()
         self._something_waits = threading.Condition(self._mutex)
-        self._waiting: deque[_Write] = deque()
+        self._waiting: deque[WaitingWrite] = deque()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._loop, name="coinslot-writer", daemon=True)
         self._thread.start()
 
-    def run(self, write: _Write) -> Any:
+    def run(self, write: WaitingWrite) -> Any:
         with self._mutex:
             if self._is_stopping:
                 raise BusyError("the server is stopping")
@@ -280,7 +258,7 @@ class _Writer:
                 is_untidy = not self._tidy()
                 continue
             is_untidy = True
-            batch: list[_Write] = []
+            batch: list[WaitingWrite] = []
             try:
                 with self._database.lock:
                     try:
@@ -300,7 +278,7 @@ class _Writer:
             self._follow()
         self._forget_connection()
 
-    def _commit_together(self, batch: list[_Write]) -> None:
+    def _commit_together(self, batch: list[WaitingWrite]) -> None:
         """Fill ``batch`` with the writes taken and commit them. After an exception none of them is stored."""
         if self._connection is None:
             self._is_followed = is_followed(self._database.path)  # first: what begins meanwhile is then seen later
@@ -308,6 +286,7 @@ class _Writer:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
+            self._look_at_version(connection)
             while len(batch) < BATCH_LIMIT and (write := self._take()) is not None:
                 batch.append(write)
                 is_first = len(batch) == 1  # with nothing before it to keep, the transaction itself is its savepoint
@@ -350,6 +329,14 @@ class _Writer:
         elif self._is_followed:
             self._tidy()
 
+    def _look_at_version(self, connection: sqlite3.Connection) -> None:
+        """Refuse to write where newer code has changed the schema under this process. No statement after a credit."""
+        changes = self._database.lock.changes()
+        if changes is None or changes != self._changes_seen:
+            if (version := file_version(connection)) != SCHEMA_VERSION:
+                raise SchemaError(version_trouble(version))
+            self._changes_seen = changes
+
     def _tidy(self) -> bool:
         """Truncate a large WAL while nobody writes; returns whether it is small now."""
         if self._database.wal_bytes() <= (LARGE_FOLLOWED_BYTES if self._is_followed else LARGE_WAL_BYTES):
@@ -359,7 +346,7 @@ class _Writer:
         except (DatabaseError, sqlite3.Error, OSError):
             return False  # try again at the next quiet moment
 
-    def _take(self) -> _Write | None:
+    def _take(self) -> WaitingWrite | None:
         with self._mutex:
             if not self._waiting:
                 return None
@@ -367,7 +354,7 @@ class _Writer:
             write.state = "begun"
             return write
 
-    def _take_all(self) -> list[_Write]:
+    def _take_all(self) -> list[WaitingWrite]:
         return list(iter(self._take, None))
 
     def _forget_connection(self) -> None:

@@ -98,6 +98,18 @@ class TestFile:
         monkeypatch.setattr(database_module, "SCHEMA_VERSION", SCHEMA_VERSION + len(steps))
         monkeypatch.setattr(database_module, "MIGRATIONS", dict(enumerate(steps, SCHEMA_VERSION + 1)))
 
+    def test_a_process_with_older_code_stops_writing_once_the_schema_is_newer(self, database, monkeypatch):
+        """An upgrade beside the running server: its connections were opened before."""
+        database.write(put("a"))
+        self.steps(monkeypatch, lambda tx: None)
+        Database(database.home).prepare()
+        monkeypatch.undo()  # the code of the one that runs on
+
+        with pytest.raises(SchemaError, match="newer than this code"):
+            database.write(put("b"), keeps_games=True)
+        with closing(database_module.connect(database.path)) as connection:
+            assert [row["name"] for row in connection.execute("SELECT name FROM installation")] == ["a"]
+
     def test_all_steps_and_the_version_commit_together_or_not_at_all(self, database, monkeypatch):
         database.write(put("a"))
         database.close()
