@@ -71,6 +71,8 @@ class Relay:
         self._revisions: dict[int, str] = {}  # of games, as of when their standing jobs were last asked for
         self.owner = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._is_stopping = False
+        self._clock_watch = due_times.ClockWatch()
+        self._must_mend = False  # the clock was set back, and what it put off is not all due yet
         self._pool = pool or ThreadPoolExecutor(THREADS + JOBS_AT_ONCE, thread_name_prefix="coinslot-relay")
         self._in_hand: Counter[int] = Counter()  # per destination, and jobs; under the mutex
         self._mutex = threading.Lock()
@@ -126,10 +128,12 @@ class Relay:
         def beat(tx: Connection) -> bool:
             deliveries.beat(tx)
             has_more = redrives.go_on(tx)
-            return due_times.mend(tx) or has_more
+            return due_times.mend(tx, self._must_mend) or has_more
 
+        self._must_mend |= self._clock_watch.is_set_back()
         while self._database.write(beat) and not self._is_stopping:
             pass
+        self._must_mend = False
 
     def _turn(self, wait_until: float) -> tuple[int, int]:
         """Claim what is due and begin it; returns how many deliveries and jobs. Without any, wait for a change."""

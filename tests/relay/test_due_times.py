@@ -33,6 +33,38 @@ def test_a_delivery_that_failed_in_the_wrong_future_is_sent_again_at_once(owed, 
     assert [row["state"] for row in owed.deliveries()] == ["delivered"]
 
 
+@pytest.mark.parametrize("ahead", [60, 3600, 86400])
+def test_what_a_clock_put_off_that_ran_ahead_by_less_than_a_delay_is_due_too(owed, receiver, clock, ahead):
+    receiver.script[:] = [status(500), status(200)]
+    owed.destination(url=receiver.url)
+    clock.shift(ahead)
+    owed.credit()
+    assert owed.drain() == 1  # which failed
+    owed.credit()  # of which no attempt was begun
+
+    clock.shift(-ahead)
+
+    assert owed.drain() == 2
+    assert {row["state"] for row in owed.deliveries()} == {"delivered"}
+
+
+def test_a_relay_notices_that_the_clock_was_set_back(clock):
+    watch = due_times.ClockWatch()
+
+    def notices(seconds):
+        clock.shift(seconds)
+        return watch.is_set_back()
+
+    assert watch.is_set_back()  # before it began, perhaps
+    assert [notices(seconds) for seconds in (0, 3600, 60, -30, -0.5, 5, -3600)] == [
+        *[False] * 3,
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
 def test_a_delay_of_the_table_is_waited_for(owed, receiver, clock):
     receiver.script[:] = [status(500)]
     owed.destination(url=receiver.url, retry="2000000")
