@@ -131,6 +131,8 @@ class Server:
         self._log = home.parent / f"{home.name}-gunicorn-{id(self):x}.log"
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._lost: list[int] = []  # process groups whose master was killed
+        self._successor = 0  # pid of the master that took over from the one that was started
         self.port = 0  # of a stopped server: nobody listens there
 
     def __enter__(self) -> "Server":
@@ -187,7 +189,7 @@ class Server:
     @property
     def pid(self) -> int:
         assert self._process is not None, "not started"
-        return self._process.pid
+        return self._successor or self._process.pid
 
     @property
     def log(self) -> str:
@@ -212,6 +214,8 @@ class Server:
     def wait(self, seconds: float = STOP_SECONDS) -> int:
         """The master's exit status, once it and its workers are gone."""
         assert self._process is not None, "not started"
+        if self._successor:
+            until(lambda: not _is_running(self._successor), "the master has ended", seconds)
         status = self._process.wait(seconds)
         self.kill()
         return status
@@ -225,15 +229,40 @@ class Server:
         assert pid in self.workers
         os.kill(pid, signal.SIGKILL)
 
+    def replace_master(self, pid_file: Path) -> None:
+        """Have a new master take over (USR2) and end the old one in good order. ``pid_file``: gunicorn's ``--pid``.
+
+        ``program`` must be gunicorn's script: started by ``-m``, the new master would take ``gunicorn/app`` for ours.
+        """
+        old, announced = self.pid, Path(f"{pid_file}.2")
+        os.kill(old, signal.SIGUSR2)
+        until(lambda: announced.exists() and announced.read_text().strip(), "the new master begins", START_SECONDS)
+        new = int(announced.read_text())
+        until(lambda: any(parent == new for _, parent, _ in _processes()), "the new master has workers", START_SECONDS)
+        self._successor = new
+        os.kill(old, signal.SIGTERM)
+        until(lambda: not _is_running(old), "the old master has ended", STOP_SECONDS)
+        until(lambda: not announced.exists(), "the new master has taken over", STOP_SECONDS)
+
+    def kill_master(self) -> None:
+        """``kill -9`` of the master alone. Its workers notice, and end; meanwhile the server may be started again."""
+        process, self._process = self._process, None
+        assert process is not None, "not started"
+        process.kill()
+        process.wait()
+        self._lost.append(process.pid)
+
     def kill(self) -> None:
         """``kill -9`` of the master and all its workers at once. Harmless when nothing runs."""
-        process, self._process, self.port = self._process, None, 0
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        until(lambda: not any(group == process.pid for _, _, group in _processes()), "the process group has ended")
+        process, self._process, self._successor, self.port = self._process, None, 0, 0
+        groups, self._lost = [*self._lost, *([] if process is None else [process.pid])], []
+        for each in groups:
+            with suppress(ProcessLookupError):
+                os.killpg(each, signal.SIGKILL)
+        if process is not None:
+            process.wait()
+        if groups:
+            until(lambda: not any(group in groups for _, _, group in _processes()), "the process groups have ended")
         atexit.unregister(self.kill)
 
     def connections_in_hand(self) -> int:
@@ -300,6 +329,10 @@ def _processes() -> Iterator[tuple[int, int, int]]:
                 state, parent, group = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:3]
                 if state != "Z":
                     yield int(entry), int(parent), int(group)
+
+
+def _is_running(pid: int) -> bool:
+    return any(each == pid for each, _, _ in _processes())
 
 
 def end_with_parent() -> None:
