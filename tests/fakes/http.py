@@ -116,8 +116,8 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     fake: "FakeServer"
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.open_sockets: list[socket.socket] = []
 
     def server_close(self) -> None:
@@ -142,7 +142,9 @@ class FakeServer:
     content_type = "application/json"
     is_closing_connections = False  # after each answer, and says so
 
-    def __init__(self, reply: Callable[[Request], Reply] | None = None, certificate: Path | None = None) -> None:
+    def __init__(
+        self, reply: Callable[[Request], Reply] | None = None, certificate: Path | None = None, port: int = 0
+    ) -> None:
         if reply is not None:
             self.reply = reply  # type: ignore[method-assign]
         self.script: list[Behaviour | None] = []  # for the next requests; None: as always
@@ -151,7 +153,7 @@ class FakeServer:
         self.connections = 0
         self.mutex = threading.RLock()
         self.is_closing = threading.Event()
-        self._server = _Server()
+        self._server = _Server(port)
         self._server.fake = self
         self._scheme = "http"
         if certificate is not None:

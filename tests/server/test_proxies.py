@@ -23,7 +23,7 @@ from tests.conftest import Studio, furnished
 from tests.fakes.http import FakeServer, closed_port, raw
 from tests.proxies import NAMES, Caller, Proxy, adapted, proxy
 from tests.server.test_server import bearer, credit_path, credited, signed_order
-from tests.servers import ROOT, Server, together, until
+from tests.servers import ROOT, Server, Underway, together, until
 
 CHUNK = b"10000\r\n%b\r\n"
 # In the calls of these tests: what must be in no log.
@@ -141,6 +141,7 @@ def test_the_largest_body_gets_through_and_a_larger_one_is_refused_in_words(plac
     assert (status, headers.get_content_type()) == (413, "application/problem+json")
 
 
+@pytest.mark.long
 def test_what_is_larger_than_anything_is_a_clean_413(place: Place) -> None:
     call = (
         b"POST /game/v1/players HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n"
@@ -251,6 +252,29 @@ def test_the_logs_say_that_a_call_failed_and_nothing_of_what_was_sent(
                 assert {b"502", b"413", b"400"} <= statuses, answers
             found = SECRETS.search(running.logs())
             assert not found, running.logs()[found.start() - 300 :][:600]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", NAMES)
+def test_a_get_that_broke_off_is_sent_again_and_a_call_with_a_body_is_not(name: str, tmp_path: Path) -> None:
+    with FakeServer(lambda _: (200, {})) as upstream, proxy(name, tmp_path, upstream.port) as running:
+        statuses = {}
+        for method, body in {"GET": None, "POST": b"{}"}.items():
+            upstream.script = [raw(None)]
+            statuses[method] = running.caller.ask(method, "/playtem/demo/credit", body)[0]
+
+    assert statuses == {"GET": 200, "POST": 502}
+    assert upstream.routes == [f"{method} /playtem/demo/credit" for method in ("GET", "GET", "POST")]
+
+
+@pytest.mark.long
+def test_caddy_waits_with_a_get_until_the_server_is_there(tmp_path: Path) -> None:
+    port = closed_port()
+    with proxy("caddy", tmp_path, port) as running:
+        asked = Underway(lambda: running.caller.ask("GET", "/playtem/demo/credit")[0])
+        time.sleep(0.3)  # for the first try to fail; later the test would only show less
+        with FakeServer(lambda _: (200, {}), port=port):
+            assert asked.results() == [200]
 
 
 @pytest.mark.long
