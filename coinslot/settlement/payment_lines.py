@@ -179,7 +179,7 @@ class _Supporters:
         if kind == "sponsor.created" and creator:
             boosts.pop(campaign, None)
             boosts[campaign] = creator
-        elif boosts.get(campaign) == creator:
+        elif creator and boosts.get(campaign) == creator:  # an event may name no creator
             del boosts[campaign]
         if not boosts:
             del self._boosts[player_id]

@@ -195,6 +195,18 @@ class TestCreators:
             ("playcamp", "KRW", "MOBILE_STORE", "BBB22", 1, 9900, 0, 2970, 6930, 1386),
         ]
 
+    def test_an_event_that_names_no_creator_changes_nothing(self, books):
+        books.boost("alice", "AAA11", "2026-07-05")
+        for day, kind in (("06", "sponsor.created"), ("07", "sponsor.ended")):
+            for player in ("alice", "bob"):
+                books.event(kind, {"note": player}, player_id=player, occurred_at=f"2026-07-{day}T00:00:00.000000Z")
+        books.pay("GP-alice")
+        books.pay("GP-bob", player="bob")
+
+        books.close()
+
+        assert [(row[3], row[4]) for row in books.figures()] == [(None, 1), ("AAA11", 1)]
+
     def test_what_playcamp_itself_says_of_a_payment_holds(self, books):
         books.boost("alice", "AAA11", "2026-07-05")
         books.pay("GP-1")
