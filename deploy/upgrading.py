@@ -75,23 +75,6 @@ with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, ti
     found["until"] = (connection.execute("SELECT max(received_at) FROM transactions WHERE is_test = 0").fetchone())[0]
 print(json.dumps(found))
 """
-PUT_BACK = """
-import contextlib, os, pathlib, shutil, sqlite3, sys
-backup, database, aside = map(pathlib.Path, sys.argv[1:])
-prepared = database.with_name(f".{database.name}.put-back")
-shutil.copyfile(backup, prepared)
-with contextlib.closing(sqlite3.connect(prepared)) as connection:
-    connection.execute("PRAGMA journal_mode = WAL")  # as the server wants it; a backup is not
-with prepared.open("rb") as file:
-    os.fsync(file.fileno())
-for suffix in ("-wal", "-shm"):
-    if os.path.exists(f"{database}{suffix}"):
-        os.replace(f"{database}{suffix}", f"{aside}{suffix}")
-os.link(database, aside)  # two names until the rename, so that there is always a file
-os.replace(prepared, database)
-folder = os.open(database.parent, os.O_RDONLY)
-os.fsync(folder)
-"""
 
 
 class FailedError(TroubleError):
@@ -302,15 +285,17 @@ class Upgrade:
             what, until = ", ".join(accepted), before["until"] or "the beginning"
             say(STAYING.format(revision=revision, old=old, link=self.link, backup=self.backup, what=what, until=until))
             return STAYS
-        else:
-            aside = self.database.with_name(f"coinslot.db.after-upgrade-{self.stamp}")
-            say(
-                f"nothing was accepted since {self.backup} was made: it is put back. The database of now is kept as "
-                f"{aside}"
-            )
-            self.asked([sys.executable, "-I", "-c", PUT_BACK, self.backup, self.database, aside], self.home)
         say(f"{revision} failed: the revision before is put back")
         self.point_to(new, old)
+        if now["schema"] != before["schema"]:
+            say(f"nothing was accepted since {self.backup} was made: it is restored")
+            try:
+                # Not the file alone: a game may have read the feed meanwhile, so no id may be given out again.
+                say(self.asked([self.link / ".venv/bin/flask", "restore", self.backup], self.link).strip())
+            except TroubleError:
+                self.point_to(old, new)
+                self.systemctl("start")
+                raise
         self.systemctl("start")
         self.wait_for_answer()
         return WENT_BACK
