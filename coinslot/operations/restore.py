@@ -194,7 +194,7 @@ def _what_may_be_missing(file: Path, restored: Restored, live: Live) -> str:
     if Path(f"{file}-wal").exists():
         risk = "If the server ran while it was copied with its -wal file, the two may not belong to the same moment"
     else:
-        risk = "What the server had committed last was in a -wal file, and there is none beside it"
+        risk = "There is no -wal file beside it, so what the server committed last may not be in it"
     return f"{file} is not a backup but a copy of the database's own file. {risk}: orders may be missing; {newest}"
 
 

@@ -566,7 +566,8 @@ def test_copy_of_the_file_itself_is_restored_only_by_somebody_who_knows_what_may
     said = place.is_refused(tmp_path / "copy.db")
 
     assert "not a backup but a copy of the database's own file" in said
-    assert "there is none beside it: orders may be missing" in said
+    assert "There is no -wal file beside it" in said
+    assert "orders may be missing" in said
     assert f"the newest transaction in it is of {times[0]}" in said
     assert f"that of the database which is served now of {times[1]}" in said
     assert "--yes" in said
