@@ -335,7 +335,9 @@ def lent(service: Service, home: str, paths: list[str]) -> Iterator[list[str]]:
         os.fchown(folder, account.pw_uid, group)
         made = []
         for number, path in enumerate(paths):
-            name = f"{number}-{os.path.basename(path)}"
+            name = os.path.basename(path)
+            if os.path.join(place, name) in made:
+                name = f"{number}-{name}"
             for suffix in SIDE_FILES:
                 if suffix and not os.path.isfile(f"{path}{suffix}"):
                     continue
@@ -389,7 +391,7 @@ def back_up_for_caller(service: Service, environment: dict[str, str], target: st
             directory = os.open(folder, os.O_RDONLY)
             os.fsync(directory)
             os.close(directory)
-            say(f"it is {target}")
+            say(f"the backup is {target}")
     except OSError as error:
         raise TroubleError(f"{target}: {error.strerror}") from None
     finally:
