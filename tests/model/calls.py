@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 GAME = "demo"
+PLAYERS = ("ann", "ben", "cat", "dan")
 TOKEN = "model-publisher-token"
 SECRETS = {
     "appcharge": "appcharge.main_key",

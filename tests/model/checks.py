@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from tests.model.calls import GAME, SECRETS, Purchase
+from tests.model.calls import GAME, PLAYERS, SECRETS, Purchase
 from tests.model.model import Model, Sums
 from tests.model.world import World
 
@@ -104,7 +104,7 @@ class Checks:
         assert len(shops) == len(model.events), f"{len(shops)} events for {model.events}"
 
     def _balances_are_those_of(self, model: Model) -> None:
-        for player in ("ann", "ben", "cat", "dan"):
+        for player in PLAYERS:
             answer = self._world.ask(f"players/{player}/granted")
             granted = {sku: total for sku, total in answer.json["granted"].items() if total}
             assert granted == model.balances(player), f"{player}: {granted}, not {model.balances(player)}"
@@ -171,6 +171,10 @@ class Checks:
         self.now(model)
         self.deliveries_settle()
         self._troubles_name(model)
+        for player in PLAYERS:
+            sponsors = self._world.ask(f"players/{player}/sponsors").json["sponsors"]
+            creators = [each["creator_key"] for each in sponsors]
+            assert creators == ([model.boosts[player]] if player in model.boosts else []), f"{player}: {creators}"
         for month, before in model.closed.items():
             assert self._statement(month) == before, f"{month} was closed, and has changed"
         for month in months:

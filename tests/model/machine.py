@@ -10,6 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial, wraps
 from pathlib import Path
@@ -19,13 +20,25 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.model.calls import GAME, OK, PARTNERS, REFUSED, SECRETS, UNPROVED, Call, MoneyBack, Purchase, boost, report
+from tests.model.calls import (
+    GAME,
+    OK,
+    PARTNERS,
+    PLAYERS,
+    REFUSED,
+    SECRETS,
+    UNPROVED,
+    Call,
+    MoneyBack,
+    Purchase,
+    boost,
+    report,
+)
 from tests.model.checks import Checks
 from tests.model.model import Model, new
 from tests.model.world import World
 from tests.servers import Answer, together
 
-PLAYERS = ("ann", "ben", "cat", "dan")
 REGISTERED = PLAYERS[:3]
 ITEMS = ("coins", "gems", "hats")
 REGISTERED_ITEMS = ITEMS[:2]
@@ -39,6 +52,7 @@ BOUGHT = (
 )
 SOON_MS = 120  # a call takes a few milliseconds; with several at once, so long at most
 
+reasons = st.sampled_from(("refund", "chargeback", "chargeback", "reinstated", "reinstated"))
 picks = st.integers(0, 255)  # one of what there is by then
 yes_or_no = st.booleans()
 six = st.lists(yes_or_no, min_size=6, max_size=6)
@@ -84,6 +98,7 @@ class Machine(RuleBasedStateMachine):
         self.model: Model = new(REGISTERED, REGISTERED_ITEMS)
         self.backup: Model | None = None
         self.bought: list[Purchase] = []  # whatever came of it
+        self.payments: dict[int, tuple[str, str, int]] = {}  # of the game itself: player, month, cents
         self.disputed: list[Purchase] = []  # the last of which money went back
         self.seconds = 0
         self.steps: list[str] = []
@@ -163,29 +178,30 @@ class Machine(RuleBasedStateMachine):
 
     @step(
         pick=picks,
-        is_same=st.sampled_from((True, True, False)),
-        reason=st.sampled_from(("refund", "chargeback", "chargeback", "reinstated", "reinstated")),
-        earlier=st.sampled_from((0, 0, 0, 3)),
+        is_same=yes_or_no,
+        facts=st.lists(st.tuples(reasons, st.sampled_from((0, 0, 0, 3))), min_size=1, max_size=4),
         names=st.sampled_from(("own", "other", "both")),
         times=st.sampled_from((1, 1, 2, 6)),
     )
-    def money_back(self, pick: int, is_same: bool, reason: str, earlier: int, names: str, times: int) -> None:
+    def money_back(self, pick: int, is_same: bool, facts: list[tuple[str, int]], names: str, times: int) -> None:
         """Refunds and disputes, lost and won, late and repeated; also of what was never credited.
 
-        ``is_same``: of the order of the last one, since most of a dispute's steps mean nothing alone.
+        ``facts`` are reasons, each with how many seconds earlier it happened than it should have. ``is_same``: they are
+        about the order of the last ones.
         """
         for bought in self.disputed if is_same and self.disputed else self.picked(pick, SHOPS):
             self.disputed = [bought]
-            if bought.partner == "xsolla":
-                reason, names = ("chargeback" if reason == "chargeback" else "refund"), "both"
-            self.seconds += 2
-            at = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) + self.seconds - earlier
-            fact = MoneyBack(bought, reason, at, names)
-            call = fact.call(self.key(bought.partner))
-            for answer in together(*[partial(self.world.send, call)] * times):
-                assert answer is not None
-                assert answer.status == OK[bought.partner], answer
-            self.model.money_back(fact)
+            for reason, earlier in facts:
+                self.seconds += 2
+                at = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) + self.seconds - earlier
+                fact = MoneyBack(bought, reason, at, names)
+                if bought.partner == "xsolla":  # it reports refunds alone, and some are chargebacks
+                    fact = replace(fact, reason="chargeback" if reason == "chargeback" else "refund", names="both")
+                call = fact.call(self.key(bought.partner))
+                for answer in together(*[partial(self.world.send, call)] * times):
+                    assert answer is not None
+                    assert answer.status == OK[bought.partner], answer
+                self.model.money_back(fact)
         self.check()
 
     @step(player=st.sampled_from(PLAYERS), creator=st.sampled_from(("AAA11", "BBB22")))
@@ -233,6 +249,25 @@ class Machine(RuleBasedStateMachine):
         assert status == 204 or (status == 404 and not is_known), status
         self.model.forget(player)
         self.check()
+
+    @step(
+        number=st.integers(0, 5),
+        player=st.sampled_from(PLAYERS),
+        month=st.sampled_from((0, 1)),
+        is_refunded=yes_or_no,
+        times=st.sampled_from((1, 3)),
+    )
+    def push_payment(self, number: int, player: str, month: int, is_refunded: bool, times: int) -> None:
+        """What was paid in the game itself, now or a while ago; the first push says what it is."""
+        paid = self.payments.setdefault(number, (player, self.months[month], 101 + number))
+        player, name, cents = paid
+        row = {"transactionId": f"GP-{number}", "userId": player, "productId": "gem_100", "market": "google"}
+        row |= {"amount": f"{cents / 100:.2f}", "currency": "USD", "purchasedAt": f"{name}-05T00:00:00Z"}
+        row |= {"status": "refunded", "refunded_at": f"{name}-06T00:00:00Z"} if is_refunded else {"status": "paid"}
+        push = partial(self.world.ask, "payments", "POST", {"payments": [row]})
+        for answer in together(*[push] * times):
+            assert answer.status == 200, answer
+        self.model.pay(number, name, cents, is_refunded)
 
     @step()
     def acknowledge(self) -> None:

@@ -66,6 +66,7 @@ class Model:
     conflicts: set[tuple[object, ...]] = field(default_factory=set)
     boosts: dict[str, str] = field(default_factory=dict)  # player -> creator
     forgotten: dict[str, int] = field(default_factory=dict)  # player -> the last time
+    payments: dict[int, tuple[str, int, bool]] = field(default_factory=dict)  # month, cents, whether refunded since
     closed: dict[str, str] = field(default_factory=dict)  # month -> its statement
     time: int = 0  # counts what is forgotten; a restore does not turn it back
 
@@ -109,6 +110,11 @@ class Model:
         if fact.reason != "reinstated" and fact.ids & self.refused.get(fact.bought.key, set()):
             self._end_refusal(fact.bought.key)
 
+    def pay(self, number: int, month: str, cents: int, is_refunded: bool) -> None:
+        """In the game itself: a payment counts once, and what was refunded stays so."""
+        was_refunded = number in self.payments and self.payments[number][2]
+        self.payments[number] = (month, cents, is_refunded or was_refunded)
+
     # What the owner does
 
     def forget(self, player: str) -> None:
@@ -146,14 +152,18 @@ class Model:
         return {sku: total for sku, total in sums.items() if total}
 
     def sums(self, months: Iterable[str]) -> Sums:
-        """What the statements say of orders that were paid for in these months; a month without any is left out."""
+        """What the statements say of what was paid for in these months; a month without anything is left out."""
+        paid = [
+            (each.first.month, each.first.partner, each.first.cents, each.is_refunded)
+            for each in self.credits.values()
+            if each.first.cents
+        ]
+        paid += [(month, "playcamp", cents, is_refunded) for month, cents, is_refunded in self.payments.values()]
         found: Sums = {}
-        for credit in self.credits.values():
-            bought = credit.first
-            if bought.cents and bought.month in months:
-                count, gross, refunds = found.get((bought.month, bought.partner), (0, 0, 0))
-                refunded = bought.cents if credit.is_refunded else 0
-                found[bought.month, bought.partner] = (count + 1, gross + bought.cents, refunds + refunded)
+        for month, partner, cents, is_refunded in paid:
+            if month in months:
+                count, gross, refunds = found.get((month, partner), (0, 0, 0))
+                found[month, partner] = (count + 1, gross + cents, refunds + cents * is_refunded)
         return found
 
 
