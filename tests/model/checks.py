@@ -115,7 +115,8 @@ class Checks:
 
     def _refusals_are_those_of(self, model: Model) -> None:
         """Each proved order that nobody was credited for is kept, and so is each report with other content."""
-        assert self._refused() == model.refused_players
+        refused = self._refused()
+        assert refused == model.refused_players, f"refused: {refused}, not {model.refused_players}"
         rows = self._world.rows("SELECT partner, external_id, fingerprint FROM conflicts")
         found = sorted((row["partner"], row["external_id"].rpartition(":")[2]) for row in rows)
         expected = sorted((partner, external_id) for partner, _, external_id, _ in model.conflicts)

@@ -96,7 +96,8 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="coinslot-model-"))
         self.model: Model = new(REGISTERED, REGISTERED_ITEMS)
-        self.backup: Model | None = None
+        self.backup: Model = self.model
+        self.backup_file = self.folder / "yesterday.db"
         self.bought: list[Purchase] = []  # whatever came of it
         self.payments: dict[int, tuple[str, str, int]] = {}  # of the game itself: player, month, cents
         self.disputed: list[Purchase] = []  # the last of which money went back
@@ -109,7 +110,11 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
+        """There is a backup from the first moment on, and something was bought after it."""
         self.world.__enter__()
+        self.back_up()
+        for partner in PARTNERS:
+            self.report(self.buy(partner=partner, player="ann", items=BOUGHT[1], cents=999, month=0))
 
     def teardown(self) -> None:
         try:
@@ -124,8 +129,12 @@ class Machine(RuleBasedStateMachine):
             raise
         finally:
             self.counts["steps"] += len(self.steps)
-            self.world.__exit__()
-            shutil.rmtree(self.folder)
+            self.end()
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        self.world.__exit__()
+        shutil.rmtree(self.folder)
 
     def tell(self, failure: BaseException) -> None:
         """Print the steps that led here. Hypothesis tries them again before it prints anything."""
@@ -286,10 +295,16 @@ class Machine(RuleBasedStateMachine):
 
     @step(partner=st.sampled_from(PARTNERS))
     def rotate_key(self, partner: str) -> None:
+        """The key before stays good; where it was never used, and so was mistyped, the one before that does."""
         self.seconds += 1
         key = f"{partner}-key-{self.seconds}"
-        self.world.flask("secret", "rotate", GAME, SECRETS[partner], said=key)
-        self.model.keys[partner] = [key, self.key(partner)]
+        said = self.world.flask("secret", "rotate", GAME, SECRETS[partner], said=key)
+        before, *previous = self.model.keys[partner]
+        is_mistyped = "was never used" in said
+        # The time of a use is written a moment later, so that a key which was just used may be taken for mistyped.
+        if not previous or before not in self.model.used:
+            assert is_mistyped == bool(previous), said
+        self.model.keys[partner] = [key, *previous] if is_mistyped else [key, before]
 
     @step(partner=st.sampled_from(PARTNERS))
     def retire_key(self, partner: str) -> None:
@@ -312,20 +327,17 @@ class Machine(RuleBasedStateMachine):
 
     @step()
     def back_up(self) -> None:
-        file = self.folder / "yesterday.db"
-        file.unlink(missing_ok=True)
-        self.world.flask("backup", str(file))
+        self.backup_file.unlink(missing_ok=True)
+        self.world.flask("backup", str(self.backup_file))
         self.backup = deepcopy(self.model)
 
     @step(is_up=yes_or_no, are_reported_again=yes_or_no)
     def restore(self, is_up: bool, are_reported_again: bool) -> None:
         """Yesterday's backup, with the server up or not; partners may report again what was lost with it."""
-        if self.backup is None:
-            return
         self.counts["restores"] += 1
         if not is_up:
             self.world.server.stop()
-        self.world.flask("restore", str(self.folder / "yesterday.db"))
+        self.world.flask("restore", str(self.backup_file))
         if not is_up:
             self.world.server.start()
         lost = [credit.first for credit in self.model.credits.values() if credit.first.key not in self.backup.credits]
@@ -383,6 +395,8 @@ class Machine(RuleBasedStateMachine):
         return [some[pick % len(some)]] if some else []
 
     def key(self, partner: str) -> str:
+        """What to sign with."""
+        self.model.used.add(self.model.keys[partner][0])
         return self.model.keys[partner][0]
 
     def call(self, bought: Purchase) -> Call:

@@ -58,6 +58,7 @@ class Model:
     players: set[str]
     items: set[str]
     keys: dict[str, list[str]]  # partner -> current key, and the one before where that is still valid
+    used: set[str] = field(default_factory=set)  # keys with which something was signed
     credits: dict[tuple[str, int], Credit] = field(default_factory=dict)
     waiting: list[MoneyBack] = field(default_factory=list)  # of purchases that nobody has reported yet
     events: set[tuple[object, ...]] = field(default_factory=set)  # facts that were stored
