@@ -13,7 +13,8 @@ import traceback
 from hypothesis import Verbosity, seed
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.model.machine import Machine, settings_of
+from tests.model.machine import Machine
+from tests.model.steps import settings_of
 
 EXAMPLES = 10  # of a round; the first of them is always the simplest there is
 

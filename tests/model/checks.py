@@ -104,10 +104,13 @@ class Checks:
         assert len(shops) == len(model.events), f"{len(shops)} events for {model.events}"
 
     def _balances_are_those_of(self, model: Model) -> None:
+        """A player who was forgotten has a balance too."""
         for player in PLAYERS:
             answer = self._world.ask(f"players/{player}/granted")
             granted = {sku: total for sku, total in answer.json["granted"].items() if total}
             assert granted == model.balances(player), f"{player}: {granted}, not {model.balances(player)}"
+            is_known = self._world.ask(f"players/{player}").status == 200
+            assert is_known == (player in model.players), f"{player} is {'' if is_known else 'not '}in the registry"
 
     def _refused(self) -> dict[tuple[str, int], str | None]:
         rows = self._world.rows("SELECT partner, reference, player_id FROM refusals WHERE state = 'open'")

@@ -8,17 +8,16 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize
 
 from tests.model.calls import (
     GAME,
@@ -36,6 +35,7 @@ from tests.model.calls import (
 )
 from tests.model.checks import Checks
 from tests.model.model import Model, new
+from tests.model.steps import step
 from tests.model.world import World
 from tests.servers import Answer, together
 
@@ -56,35 +56,6 @@ reasons = st.sampled_from(("refund", "chargeback", "chargeback", "reinstated", "
 picks = st.integers(0, 255)  # one of what there is by then
 yes_or_no = st.booleans()
 six = st.lists(yes_or_no, min_size=6, max_size=6)
-
-
-def settings_of(examples: int, steps: int, *, derandomize: bool = False, **more: Any) -> settings:
-    """A failing example is not shrunk: each try takes seconds."""
-    return settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        derandomize=derandomize,
-        database=None,
-        deadline=None,
-        phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck),
-        **more,
-    )
-
-
-def step(**strategies: Any) -> Callable[..., Any]:
-    """A rule that is noted before it runs, so that a failure can be told even where it does not happen again."""
-
-    def decorate(function: Callable[..., None]) -> Any:
-        @wraps(function)
-        def run(machine: "Machine", **drawn: Any) -> None:
-            words = ", ".join(f"{name}={value!r}" for name, value in drawn.items())
-            machine.steps.append(f"{function.__name__}({words})")
-            function(machine, **drawn)
-
-        return rule(**strategies)(run)
-
-    return decorate
 
 
 class Machine(RuleBasedStateMachine):

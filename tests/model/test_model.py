@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.model.machine import BOUGHT, Machine, settings_of
+from tests.model.machine import BOUGHT, Machine
+from tests.model.steps import settings_of
 
 pytestmark = pytest.mark.long
 
@@ -26,7 +27,7 @@ FAULTS = {
 
 
 def test_the_real_server_does_what_the_model_says():
-    run_state_machine_as_test(Machine, settings=settings_of(8, 30, derandomize=True))
+    run_state_machine_as_test(Machine, settings=settings_of(6, 30, derandomize=True))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
