@@ -26,12 +26,14 @@ from typing import IO
 from coinslot.base import csv_separator
 
 LONGEST_LINE = 64 * 1024  # characters
-LONGEST_ALTERED = 255  # likewise: Excel takes no longer text in a formula
+LONGEST_RECORD = 2 * LONGEST_LINE  # likewise: quotes may hold line ends, and one that is never closed holds the file
+LONGEST_ALTERED = 255  # characters: Excel takes no longer text in a formula
 BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
 COMMENTS = ("#", "//")
 MARKS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 WINDOWS = "cp1252"
+UNCLOSED = "a quotation mark is not closed"
 
 _BLOCK_BYTES = 1024 * 1024
 _AS_TEXT = re.compile('="([^"]*)"')  # how some programs keep Excel from changing digits
@@ -188,15 +190,34 @@ def table(file: IO[bytes], watch: Watch) -> Iterator[Table]:
         yield Table(chosen, separator is not None, comments, _records(chain([first], lines), chosen, begins))
 
 
-def _records(lines: Iterator[str], separator: str, begins: int) -> Iterator[Record]:
-    taken: list[str] = []
+class Taken:
+    """Lines for :func:`csv.reader`, those of the record that it is reading kept as ``lines``.
 
-    def noted() -> Iterator[str]:
-        for line in lines:
-            taken.append(line)
+    Raises csv.Error for a record of more than :data:`LONGEST_RECORD` characters, of however many cells.
+    """
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self.lines: list[str] = []
+        self._lines = lines
+        self._length = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.lines.append(line)
+            self._length += len(line)
+            if self._length > LONGEST_RECORD:
+                raise csv.Error(f"a row is longer than {LONGEST_RECORD} characters; a quotation mark may not be closed")
             yield line
 
-    reader = csv.reader(noted(), delimiter=separator, strict=True)
+    def clear(self) -> None:
+        """The record is read; the next one begins."""
+        self.lines.clear()
+        self._length = 0
+
+
+def _records(lines: Iterator[str], separator: str, begins: int) -> Iterator[Record]:
+    taken = Taken(lines)
+    reader = csv.reader(taken, delimiter=separator, strict=True)
     before = begins - 1
     while True:
         try:
@@ -204,9 +225,10 @@ def _records(lines: Iterator[str], separator: str, begins: int) -> Iterator[Reco
         except StopIteration:
             return
         except csv.Error as error:
-            raise UnreadableError(begins, f"not CSV: {error}") from None
+            problem = str(error).replace("unexpected end of data", UNCLOSED)
+            raise UnreadableError(begins, f"not CSV: {problem}") from None
         if any(cells):
-            yield Record(begins, cells, "".join(taken))
+            yield Record(begins, cells, "".join(taken.lines))
         taken.clear()
         begins = before + reader.line_num + 1
 

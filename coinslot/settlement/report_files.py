@@ -170,9 +170,13 @@ def _cells(line: str, declared: str | None) -> list[str]:
 
 def _records(start: _Start) -> Iterator[tuple[int, list[str]]]:
     """The lines of a CSV file that are not blank, each with its number; the header is the first."""
-    reader = csv.reader(start.lines, delimiter=start.separator)
+    taken = csv_text.Taken(start.lines)
+    reader = csv.reader(taken, delimiter=start.separator)
     with _csv_errors(lambda: start.line - 1 + reader.line_num):
         for cells in reader:
+            if len(taken.lines) > 1 and sum(each.count('"') for each in taken.lines) % 2:
+                raise csv.Error(csv_text.UNCLOSED)  # at its end the reader gives what it has, without a word
+            taken.clear()
             if any(cell.strip() for cell in cells):
                 yield start.line - 1 + reader.line_num, cells
 

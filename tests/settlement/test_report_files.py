@@ -252,6 +252,8 @@ class TestFiles:
             ("transactionId,amount\n1,2\n", {"currency": "XXX"}, "decimals XXX"),
             ("", {}, "no column"),
             (HEAD + "x" * 100_000, {}, "no CSV"),
+            (HEAD + '"x\n",' * 50_000, {}, "a row is longer than"),
+            (HEAD + 'a,1,"USD\nb,2,USD\n', {}, "a quotation mark is not closed"),
             ("a", {"columns": {"colour": "x"}}, "no field colour"),
             (f"{HEAD}a,1,USD\n", {"columns": {"kind": "Knd"}}, "no column Knd"),
             ("Transactions\n\nNr,Betrag,Currency\na,9.99,USD\n", {}, "no column transactionId"),
