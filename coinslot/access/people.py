@@ -53,7 +53,7 @@ def checked_name(name: str, role: str) -> str:
     if role not in ROLES:
         raise PersonError(f"a role is one of {', '.join(ROLES)}")
     name = spellings.composed(name).strip()
-    folded = _folded(name)
+    folded = folded_name(name)
     if not folded or len(name) > LONGEST_NAME or not name.isprintable():
         raise PersonError(f"a name has 1 to {LONGEST_NAME} characters, all of which can be seen")
     if folded in ACTORS or (folded == FIRST and role != OWNER):
@@ -63,7 +63,7 @@ def checked_name(name: str, role: str) -> str:
 
 def by_name(connection: Connection, name: str) -> Row | None:
     """The row of a person, by the name in any spelling; None when there is nobody of that name."""
-    return queries.row(connection, "SELECT * FROM people WHERE folded = :folded", {"folded": _folded(name)})
+    return queries.row(connection, "SELECT * FROM people WHERE folded = :folded", {"folded": folded_name(name)})
 
 
 def by_id(connection: Connection, person_id: int) -> Row | None:
@@ -125,7 +125,7 @@ def invite(tx: Connection, name: str, role: str, actor: str) -> str:
     Raises :class:`PersonError` for a name that is not allowed, or that a person already signs in with.
     """
     name, token, now = checked_name(name, role), secrets.token_urlsafe(32), clock.now()
-    row = {"name": name, "folded": _folded(name), "role": role, "created_at": clock.stamp(now)}
+    row = {"name": name, "folded": folded_name(name), "role": role, "created_at": clock.stamp(now)}
     row |= {"invitation_hash": _hash(token), "invitation_ends_at": clock.stamp(now + INVITATION_SECONDS)}
     is_invited = queries.insert(
         tx,
@@ -177,7 +177,7 @@ def remove(tx: Connection, person: Person, actor: str) -> None:
         if queries.row(tx, others, {"role": OWNER, "id": person.id}) is None:
             raise PersonError(f"{person.name} is the only owner: there must be one")
     _delete(tx, person.id)
-    queries.set_fact(tx, f"{REMOVED}{_folded(person.name)}", clock.stamp())
+    queries.set_fact(tx, f"{REMOVED}{folded_name(person.name)}", clock.stamp())
     audit.record(tx, None, actor, "person.remove", f"{person.name}, {person.role}")
 
 
@@ -209,7 +209,8 @@ def _delete(tx: Connection, person_id: int) -> None:
     tx.execute("DELETE FROM people WHERE id = :id", {"id": person_id})  # and their sessions and recovery codes
 
 
-def _folded(name: str) -> str:
+def folded_name(name: str) -> str:
+    """The same for every spelling of a name, so that no two people's names look alike."""
     return spellings.searched(name)
 
 

@@ -7,6 +7,7 @@ has a signed cookie: its password was right. It is valid for five minutes, for t
 import hashlib
 import ipaddress
 import math
+import threading
 from urllib.parse import urlsplit
 
 from flask import Response, g, redirect, request, url_for
@@ -25,6 +26,11 @@ PROOF_COOKIE = "coinslot_proof"
 PROOF_SECONDS = 300
 LONGEST_NEXT = 1000
 LONGEST_NAME = 200  # of what is typed in
+# A password takes a thread, its processor and 32 MiB for the better part of a tenth of a second. Strangers with many
+# addresses get no more than these at a time, in each worker; the other threads are left to partners' calls.
+judging = threading.BoundedSemaphore(2)
+BUSY = "Too many people are signing in at this moment. Try again in a few seconds."
+BUSY_SECONDS = 2  # in Retry-After
 
 
 def login() -> AnyResponse:
@@ -39,19 +45,30 @@ def sign_in() -> AnyResponse:
     name, network = request.form.get("name", "")[:LONGEST_NAME], _network(request.remote_addr or "")
     row = people.meant(database.read(), name)
     # A person's own success clears what was tried from there, but not what was tried there with another name.
-    whose = f"{network} {'' if row is None else row['id']}"
+    # Names that nobody has are told apart like the others, or the count would say which names are people's.
+    whose = f"{network} {f'name {people.folded_name(name)}' if row is None else row['id']}"
     keys = [throttle.key("address", network), throttle.key("address and person", whose)]
 
     def count(tx: Connection) -> None:
         for key in keys:
             throttle.begin(tx, throttle.OWNER, key)
 
+    def take_back(tx: Connection) -> None:
+        for key in keys:
+            throttle.take_back(tx, throttle.OWNER, key)
+
     try:
         database.write(count)
     except throttle.ThrottledError as error:
-        return _later(_form(429, later(error)), error)
+        return _later(_form(429, later(error)), error.retry_after_seconds)
+    if not judging.acquire(blocking=False):
+        database.write(take_back)
+        return _later(_form(503, BUSY), BUSY_SECONDS)
     stored = None if row is None else row["password_hash"]
-    is_right = passwords.is_right(stored or passwords.nobodys_hash(), request.form.get("password", ""))
+    try:
+        is_right = passwords.is_right(stored or passwords.nobodys_hash(), request.form.get("password", ""))
+    finally:
+        judging.release()
     if not is_right or row is None or stored is None:
         return _form(403, "That is not the name and password of anybody here." if name else "That is not the password.")
     person, address, agent = Person.of(row), request.remote_addr or "", _agent()
@@ -98,7 +115,7 @@ def sign_in_with_code() -> AnyResponse:
     try:
         session = installation.database.write(enter)
     except throttle.ThrottledError as error:
-        return _later(_code_form(429, later(error)), error)
+        return _later(_code_form(429, later(error)), error.retry_after_seconds)
     if session is None:
         return _code_form(403, "That is not a code that is good now. Each is good once.")
     response = redirect(wanted, 303)
@@ -145,8 +162,8 @@ def later(error: throttle.ThrottledError) -> str:
     return f"Too many attempts. Try again in {minutes} minute{'' if minutes == 1 else 's'}."
 
 
-def _later(response: Response, error: throttle.ThrottledError) -> Response:
-    response.headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
+def _later(response: Response, seconds: float) -> Response:
+    response.headers["Retry-After"] = str(math.ceil(seconds))
     return response
 
 
