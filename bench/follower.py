@@ -123,8 +123,11 @@ class Run:
         self.acknowledged_at: dict[Order, float] = {}
         callers = [("appcharge", number) for number in range(APPCHARGE_CALLERS)]
         callers += [("playtem", number) for number in range(PLAYTEM_CALLERS)]
-        self._callers = [threading.Thread(target=self.storm.caller, args=(*each, seed)) for each in callers]
-        self._watcher = threading.Thread(target=self._watch)
+        # As daemons: where a run breaks off, nobody answers them any more, and they would go on asking for ever.
+        self._callers = [
+            threading.Thread(target=self.storm.caller, args=(*each, seed), daemon=True) for each in callers
+        ]
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def load(self, seconds: float) -> None:
         """Send orders from now on; returns after so many seconds, and they go on."""
@@ -151,7 +154,7 @@ class Run:
         (self.home / "master.key").chmod(0o600)
         self.follower.restore(self.restored)
         there = {reference for (reference,) in rows(self.restored, "SELECT reference FROM transactions")}
-        run_flask(self.home, "restore", self.restored)
+        run_flask(self.home, "restore", "--yes", self.restored)
         self.server = Server(self.home, self.storm.port)
         return [order for order in self.acknowledged_at if order.id not in there]
 

@@ -1,7 +1,8 @@
-"""The copy that follows: how old Litestream's newest copy is. A job asks Litestream itself, over its control socket.
+"""The copy that follows: when it was last up to date. A job asks Litestream over its control socket.
 
-Litestream stamps each moment when everything it knows of is at the destination, be that a folder, another host or
-object storage; while the destination takes nothing, or Litestream does not run, the stamp grows old.
+Litestream is told to read what is new and to bring it to its destination, be that a folder, another host or object
+storage, and answers when all of it is there. Its own stamp of the last copy is not used: it goes on while Litestream
+cannot read the database.
 """
 
 import http.client
@@ -23,14 +24,15 @@ from coinslot.store.queries import fact, set_fact
 JOB = "follower"
 FACT = "follower"
 EVERY_SECONDS = 15.0
-OLD_SECONDS = 60.0  # Litestream copies every second; an answer of the job is this old at most when it is replaced: 15
-TIMEOUT_SECONDS = 2.0
-LARGEST_ANSWER = 1024 * 1024  # bytes
+OLD_SECONDS = 60.0
+COPY_SECONDS = 10  # that Litestream may take for what is new
+TIMEOUT_SECONDS = 15.0
+LARGEST_ANSWER = 64 * 1024  # bytes
 
 
 @dataclass(frozen=True)
 class Copy:
-    """``copied_at`` is when all that Litestream had read was at its destination, None: never, as far as is known.
+    """All that was committed at ``copied_at`` was at the destination; None: never, as far as is known.
 
     ``problem`` is why Litestream did not say so at the last look, empty: it did.
     """
@@ -56,22 +58,22 @@ def known(stored: str | None) -> Copy | None:
 
 
 def look(control_socket: Path, path: Path) -> Copy:
-    """Ask Litestream now when it last copied the database at ``path``. Waits two seconds at most."""
+    """Have Litestream copy what is new in the database at ``path``, and wait until it has: 15 seconds at most."""
+    began_at = clock.stamp()
     try:
-        databases = _ask(control_socket)["databases"]
-        mine = next((each for each in databases if Path(each["path"]).resolve() == path.resolve()), None)
-        if mine is None:
-            return Copy(None, f"it copies other databases and not {path}")
-        copied_at = mine.get("last_sync_at")
-        return (
-            Copy(None, "it has copied nothing yet")
-            if not copied_at
-            else Copy(clock.stamp(clock.seconds(f"{copied_at[:19]}Z")))
-        )
+        status, answer = _ask(control_socket, {"path": str(path), "wait": True, "timeout": COPY_SECONDS})
+        if status == 200:
+            is_complete = answer["txid"] == answer["replicated_txid"]
+            return Copy(began_at) if is_complete else Copy(None, "part of what is new is not at the destination")
+        if not answer["error"]:
+            raise ValueError("no error")
     except OSError as error:
         return Copy(None, f"it does not answer at {control_socket} ({error.strerror or type(error).__name__})")
-    except (http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
+    except (http.client.HTTPException, ValueError, KeyError, TypeError):
         return Copy(None, f"what answers at {control_socket} is no Litestream of version 0.5")
+    if status == 404:
+        return Copy(None, f"it does not copy {path}")
+    return Copy(None, "it cannot read what is new or store it at the destination; journalctl -u litestream says why")
 
 
 def check(facts: Mapping[str, str], settings: Settings, database: Database) -> Iterator[Checked]:
@@ -83,22 +85,24 @@ def check(facts: Mapping[str, str], settings: Settings, database: Database) -> I
                 "follower", LOOK, sentence, "Name its control socket in COINSLOT_FOLLOWER (docs/follower.md)."
             )
         return
-    found = known(facts.get(FACT)) or Copy(None, "nobody has asked it yet")
+    found = known(facts.get(FACT)) or Copy(None)
     age = None if found.copied_at is None else clock.now() - clock.seconds(found.copied_at)
     if age is not None and age <= OLD_SECONDS:
-        yield f"the copy that follows is complete up to {found.copied_at}"
+        yield f"the copy that follows was up to date at {found.copied_at}"
         return
-    newest = "There is no copy that follows" if age is None else f"The copy that follows ends at {found.copied_at}"
-    problem = found.problem or "it could not bring anything to its destination since"
-    remedy = "Until that is mended, a broken disk takes what came since: systemctl status coinslot-litestream"
+    never = "No copy that follows is known"
+    newest = never if age is None else f"The copy that follows was last up to date at {found.copied_at}"
+    problem = found.problem or "nobody has asked it since; a relay does"
+    remedy = "Until that is mended, a broken disk takes what came since: systemctl status litestream"
     yield Trouble("follower", WRONG, f"{newest}. Litestream: {problem}.", remedy, since=found.copied_at)
 
 
-def _ask(control_socket: Path) -> Any:
+def _ask(control_socket: Path, what: Mapping[str, object]) -> tuple[int, Any]:
     connection = _Connection(control_socket)
     try:
-        connection.request("GET", "/list")
-        return json.loads(connection.getresponse().read(LARGEST_ANSWER))
+        connection.request("POST", "/sync", json.dumps(what), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read(LARGEST_ANSWER))
     finally:
         connection.close()
 

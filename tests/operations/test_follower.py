@@ -13,33 +13,34 @@ from coinslot.base import clock as clocks
 from coinslot.operations import follower
 from handlers.kit import troubles
 
+COMPLETE = {"status": "synced", "txid": 7, "replicated_txid": 7}
+
 
 class ControlSocket(socketserver.ThreadingUnixStreamServer):
-    """Answers as Litestream 0.5.17 does: ``databases`` is what it says it copies."""
+    """Answers as Litestream 0.5.17 was seen to do, with ``status`` and ``answer``, and keeps what it was asked."""
 
     daemon_threads = True
 
     def __init__(self, path) -> None:
         super().__init__(str(path), _Answers)
-        self.databases: list[dict[str, str]] = []
-        self.raw: bytes | None = None
+        self.status, self.answer = 200, json.dumps(COMPLETE).encode()
+        self.asked: list[dict[str, object]] = []
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
-    def says(self, path, copied_at: str | None) -> None:
-        known = {} if copied_at is None else {"last_sync_at": copied_at}
-        self.databases = [{"path": str(path), "status": "replicating", **known}]
+    def says(self, status: int, document: object) -> None:
+        self.status, self.answer = status, json.dumps(document).encode()
 
 
 class _Answers(BaseHTTPRequestHandler):
     server: ControlSocket
 
-    def do_GET(self) -> None:
-        assert self.path == "/list"
-        content = json.dumps({"databases": self.server.databases}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
+    def do_POST(self) -> None:
+        assert self.path == "/sync"
+        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.answer)))
         self.end_headers()
-        self.wfile.write(content if self.server.raw is None else self.server.raw)
+        self.wfile.write(self.server.answer)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -80,75 +81,69 @@ def said(app, installation):
     return say
 
 
-def litestreams(seconds: float) -> str:
-    """A moment as Litestream writes it, with nine digits."""
-    return clocks.stamp(seconds).replace("Z", "789Z")
-
-
 def test_nobody_follows_and_nothing_is_said(installation, said):
     assert installation.own_jobs[follower.JOB](installation) is None
     assert said(is_asked=False) == []
 
 
 def test_a_young_copy_is_well(installation, followed, litestream, said, clock):
-    litestream.says(installation.database.path, litestreams(clocks.now() - 1))
+    assert said() == [("ok", f"the copy that follows was up to date at {clocks.stamp()}")]
+    assert [each["path"] for each in litestream.asked] == [str(installation.database.path)]
+    assert litestream.asked[0]["wait"] is True
 
-    assert said() == [("ok", f"the copy that follows is complete up to {clocks.stamp(int(clocks.now() - 1))}")]
 
-
-def test_a_copy_whose_destination_takes_nothing_grows_old(installation, followed, litestream, said, clock):
-    litestream.says(installation.database.path, litestreams(clocks.now()))
+@pytest.mark.parametrize(
+    ("status", "answer", "words"),
+    [
+        (
+            500,
+            {"error": "sync database: db sync: disk I/O error (522)"},
+            "it cannot read what is new or store it at the destination",
+        ),
+        (404, {"error": "database not found: /x"}, "it does not copy"),
+        (200, {**COMPLETE, "replicated_txid": 6}, "part of what is new is not at the destination"),
+    ],
+)
+def test_a_copy_that_is_not_made_grows_old(installation, followed, litestream, said, clock, status, answer, words):
+    at = clocks.stamp()
     assert said()[0][0] == "ok"
+    litestream.says(status, answer)
+    clock.shift(30)
+    assert said()[0][0] == "ok"
+    clock.shift(31)
 
-    clock.shift(61)
     ((severity, sentence),) = said()
 
     assert severity == "wrong"
-    assert "it could not bring anything to its destination since" in sentence
-    litestream.says(installation.database.path, litestreams(clocks.now()))
+    assert sentence.startswith(f"The copy that follows was last up to date at {at}. Litestream: {words}")
+    litestream.says(200, COMPLETE)
     assert said()[0][0] == "ok"
 
 
 def test_what_litestream_said_is_known_when_it_has_died(installation, followed, litestream, said, clock):
-    at = int(clocks.now())
-    litestream.says(installation.database.path, litestreams(at))
+    at = clocks.stamp()
     assert said()[0][0] == "ok"
     litestream.shutdown()
     litestream.server_close()
-
-    assert said()[0][0] == "ok"  # it is a second old, whoever may have died
     clock.shift(61)
+
     ((severity, sentence),) = said()
 
     assert severity == "wrong"
-    assert sentence.startswith(f"The copy that follows ends at {clocks.stamp(at)}. Litestream: it does not answer at")
+    assert sentence.startswith(f"The copy that follows was last up to date at {at}. Litestream: it does not answer at")
 
 
 def test_without_a_relay_nobody_asks_and_that_shows(installation, followed, said):
     ((severity, sentence),) = said(is_asked=False)
 
     assert severity == "wrong"
-    assert sentence.startswith("There is no copy that follows. Litestream: nobody has asked it yet.")
+    assert sentence.startswith("No copy that follows is known. Litestream: nobody has asked it since; a relay does.")
 
 
-def test_what_answers_and_copies_nothing_of_ours(installation, followed, litestream, said, tmp_path):
-    litestream.says(installation.database.path, None)
-    assert "it has copied nothing yet" in said()[0][1]
-    litestream.says(tmp_path / "other.db", litestreams(clocks.now()))
-    assert "it copies other databases and not" in said()[0][1]
-
-
-@pytest.mark.parametrize(
-    "raw", [b"", b"null", b"{}", b"[]", b'{"databases": null}', b'{"databases": [1]}', b"\xff", b"1" * 9000]
-)
-def test_what_is_no_litestream(installation, followed, litestream, said, raw):
-    litestream.raw = raw
-
-    assert "is no Litestream of version 0.5" in said()[0][1]
-
-
-def test_a_stamp_that_is_none(installation, followed, litestream, said):
-    litestream.says(installation.database.path, "yesterday")
+@pytest.mark.parametrize("status", [200, 404, 500])
+@pytest.mark.parametrize("answer", [b"", b"null", b"{}", b"[]", b'"error"', b"\xff", b"1" * 9000])
+def test_what_is_no_litestream(installation, followed, litestream, said, status, answer):
+    litestream.status, litestream.answer = status, answer
 
     assert "is no Litestream of version 0.5" in said()[0][1]
 
