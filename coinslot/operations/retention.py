@@ -31,7 +31,7 @@ WRITE_SECONDS = 0.005  # of one write
 REST = 19.0  # so many times as long as a write took, nothing is written
 PAUSE_SECONDS = 0.01  # between looks, for the threads that answer calls
 LOGIN = "player.login"
-ROWS_OF_REPORT = 20  # deleted at a time
+ROWS_OF_REPORT = 100  # deleted at a time
 
 
 class Found(NamedTuple):
@@ -44,14 +44,14 @@ class Found(NamedTuple):
 @dataclass(frozen=True)
 class Kind:
     """What one setting is about. ``find`` gets the game's id, a time and where to begin; ``delete`` an id, and returns
-    whether anything was deleted. ``done`` says it in a sentence.
+    how much was deleted. ``done`` says it in a sentence.
     """
 
     name: str
     setting: str
     done: str
     find: Callable[[Connection, int, str, Any], Found]
-    delete: Callable[[Connection, int, str], bool]
+    delete: Callable[[Connection, int, str], int]
 
 
 def run(database: Database, games: Sequence[Game]) -> float:
@@ -119,17 +119,19 @@ def _parsed(cursor: str | None) -> dict[str, Any]:
 
 
 def _in_order(query: str) -> Callable[[Connection, int, str, Any], Found]:
-    """By a table's ids, which rise with time. The query's rows have ``id``, ``at`` and ``is_wanted``."""
+    """By a table's ids, which rise with time. The query's rows have ``id``, ``at`` and ``is_wanted``.
+
+    A row that is younger than those after it, since the clock was ahead then, is passed over and stays.
+    """
 
     def find(connection: Connection, game_id: int, before: str, at: Any) -> Found:
         after = at or 0
         ids = []
         for row in connection.execute(query, {"game_id": game_id, "after": after, "most": ROWS_AT_ONCE}):
-            if row["at"] >= before:
-                break
-            after = row["id"]
-            if row["is_wanted"]:
-                ids.append(after)
+            if row["at"] < before:
+                after = row["id"]
+                if row["is_wanted"]:
+                    ids.append(after)
         return Found(ids, after)
 
     return find
@@ -190,19 +192,19 @@ def _find_reports(connection: Connection, game_id: int, before: str, at: Any) ->
             ORDER BY n.id LIMIT 1""",  # noqa: S608  our own words only
         {"game_id": game_id, "before": before},
     ).fetchone()
-    return Found([] if row is None else [row["id"]] * (ROWS_AT_ONCE // ROWS_OF_REPORT), None)
+    return Found([] if row is None else [row["id"]] * max(1, ROWS_AT_ONCE // ROWS_OF_REPORT), None)
 
 
 # Deleting: each statement asks again whether it may, since the rows were found before the write --------------------
 
 
-def _deletes(*statements: str) -> Callable[[Connection, int, str], bool]:
-    """Whether the first of these statements changed a row."""
+def _deletes(*statements: str) -> Callable[[Connection, int, str], int]:
+    """How many rows the first of these statements changed."""
 
-    def delete(tx: Connection, row_id: int, before: str) -> bool:
+    def delete(tx: Connection, row_id: int, before: str) -> int:
         values = {"id": row_id, "before": before, "portion": ROWS_OF_REPORT}
         changed = [tx.execute(statement, values).rowcount for statement in statements]
-        return changed[0] > 0
+        return changed[0]
 
     return delete
 
@@ -275,7 +277,7 @@ KINDS = (
     Kind(
         "reports",
         "retention.reports_days",
-        f"rows of partners' reports deleted in {{count}} portions of {ROWS_OF_REPORT}",
+        "{count} rows of partners' reports deleted",
         _find_reports,
         _deletes(_DELETE_REPORT_ROWS),
     ),

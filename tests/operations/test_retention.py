@@ -273,6 +273,17 @@ class TestEvents:
         feed = client.get("/game/v1/events", headers={"Authorization": f"Bearer {past.studio.token}"}).json
         assert [each["id"] for each in feed["events"]] == [old, refund, new]
 
+    def test_a_clock_that_was_ahead_once_holds_nothing_up(self, past, db):
+        past.studio.config("retention.logins_days", "30")
+        past.clock.shift(1000 * DAY)
+        ahead = past.event("ahead", "player.login", raw_body=None)
+        past.clock.shift(-1000 * DAY)
+        past.event("old", "player.login", raw_body=None)
+
+        past.delete(days=40)
+
+        assert [row["id"] for row in db("SELECT id FROM events")] == [ahead]
+
     def test_sign_ins_go_and_no_other_event(self, past, db, owed):
         past.studio.config("retention.logins_days", "30")
         other = past.event("other")
@@ -339,6 +350,7 @@ class TestOthers:
         past.delete(days=100)
 
         assert db("SELECT 1 FROM partner_rows") == []
+        assert past.said() == [f"game demo: retention: 49 rows of partners' reports deleted on {stamp()[:10]}"]
         assert reconciler.results(reconciler.run(run.id)) == found
 
     def test_changes_go_and_moved_payments_stay(self, past, db):

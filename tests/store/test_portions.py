@@ -60,6 +60,17 @@ def test_results_come_in_order_and_each_portion_is_whole(installation, small):
     assert [row["name"] for row in rows] == ["n-1", "n-10", "n-11", "n-2"]
 
 
+def test_a_rest_is_taken_after_each_portion_and_after_the_last(installation):
+    began = time.monotonic()
+    for _ in range(3):  # each fits in one portion
+        done = portions.write_each(
+            installation.database.write, [0.002], lambda tx, seconds: time.sleep(seconds), longest=0.001, rest=10.0
+        )
+
+    assert done == [None]
+    assert time.monotonic() - began >= 3 * 10 * 0.002
+
+
 def batch_of(count, users=None):
     events = [sponsor_event("sponsor.created", str(number % (users or count)), f"C{number}") for number in range(count)]
     for number, event in enumerate(events):
