@@ -354,7 +354,8 @@ def delete(home: Path) -> None:
     """The rest of the deleting, without the pauses that it makes for others; and what a VACUUM by hand gives back."""
     _choose(home, is_deleting=True)
     installation: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
-    paced, retention.REST = retention.REST, 0.0
+    paced = retention.REST
+    retention.REST, retention.PAUSE_SECONDS, retention.ROWS_AT_ONCE = 0.0, 0.0, 5000
     began = time.perf_counter()
     while (
         retention.run(installation.database, games.outlines(installation.database.read(), installation.catalogue))
