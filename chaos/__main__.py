@@ -12,7 +12,7 @@ from pathlib import Path
 from chaos.game import Game
 from chaos.judge import judge
 from chaos.report import HEADS, Result, explanation, line, write_json
-from chaos.scenes import Scene, clock, cuts, destinations, disk, processes, versions
+from chaos.scenes import Scene, clock, cuts, destinations, disk, follower, processes, versions
 from chaos.stage import Stage, Template
 
 SCENES = [
@@ -22,6 +22,7 @@ SCENES = [
     *cuts.SCENES,
     *destinations.SCENES,
     *versions.SCENES,
+    *follower.SCENES,
 ]
 SHORT_SECONDS, LONG_SECONDS = 3.0, 90.0
 

@@ -98,10 +98,10 @@ def restore(stage: Stage) -> None:
     stage.go_on(60)
     stage.struck = 1
     stage.load.end()
-    _compare_with_report(stage)
+    compare_with_report(stage)
 
 
-def _compare_with_report(stage: Stage) -> None:
+def compare_with_report(stage: Stage) -> None:
     """Close the month and compare it with the partner's list of all orders that it was acknowledged."""
     acknowledged = [
         fact["id"]

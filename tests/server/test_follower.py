@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import pytest
 import time_machine
 
 from app import create_app
-from bench.follower import CONFIG, Follower, program
 from coinslot.base import clock as clocks
 from coinslot.installation import Installation
 from coinslot.operations import follower
@@ -26,10 +25,10 @@ from handlers.appcharge.api import never_came
 from tests.conftest import furnished
 from tests.fakes.appcharge import FakeAppcharge, transaction
 from tests.killing import flask
+from tests.litestream import CONFIG, COPY_SECONDS, Litestream, program
 from tests.server.test_server import assert_ledger_is_sound, credited, post_order, read_feed
 from tests.servers import ROOT, Server, until
 
-COPY_SECONDS = 60
 CANNOT = "it cannot read what is new or store it at the destination; journalctl -u litestream says why"
 
 
@@ -42,13 +41,8 @@ class Followed:
         self.installation, self.studio = furnished(self.home)
         self.server = Server(self.home, COINSLOT_FOLLOWER=str(self.socket))
 
-    @contextmanager
-    def following(self) -> Iterator[Follower]:
-        made = Follower(self.home, self.copy)
-        try:
-            yield made
-        finally:
-            made.kill()
+    def following(self) -> Litestream:
+        return Litestream(self.home, self.copy)
 
     def look(self) -> follower.Copy:
         return follower.look(self.socket, self.installation.database.path)
