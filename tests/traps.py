@@ -42,13 +42,14 @@ TRAPS = (
     '=HYPERLINK("//evil.test/16")<x-trap>',
     "<form action=//evil.test/17><button formaction=javascript:trap(17)><x-trap>",
 )
+EVERY = 12  # no more than there are traps; a lower number tries more of them in each place, and takes longer
 COMPUTED = "54439"  # what a template makes of 7*7777
 
 
 def each(content: Any) -> Iterator[Any]:
     """Copies of a JSON document with a trap in one place each: every place has some, and every trap is in some."""
     for number, text in enumerate(TRAPS):
-        yield from itertools.islice(odd.spoilt(content, text), number % 4, None, 4)
+        yield from itertools.islice(odd.spoilt(content, text), number % EVERY, None, EVERY)
 
 
 def posted(client: Any, path: str, content: Any, headers: Any, **environ: str) -> None:
@@ -186,7 +187,7 @@ def type_everywhere(owner: Browser) -> None:
         if action.endswith(("/logout", "/test", "/off", "/end", "/remove", "/retire", "/token", "/master-key")):
             continue
         names = [name for name, value in fields.items() if name not in ("form_token", "file")]
-        for name in [*names, *names]:  # each alone, since most forms refuse what one field has
+        for name in names:  # each alone, since most forms refuse what one field has
             given = {**fields, name: next(texts)}
             given.pop("form_token", None)
             if "file" in given:
