@@ -23,8 +23,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20.0
 STOP_SECONDS = 30.0
@@ -52,6 +50,8 @@ class Answer:
 
 def needs(program: str) -> str:
     """The program's path. Whoever has not got it skips the test; the checks must have it."""
+    import pytest  # who only wants a server, such as a benchmark, may not have it
+
     path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
     if path is None:
         if os.environ.get("CI") == "true":
