@@ -4,7 +4,7 @@ What proves money is never deleted: transactions, their keys, grants and entries
 months and their differences. Each kind below has a setting that says what is lost with it
 (coinslot/games/retention.py).
 
-The job looks for a few rows, deletes them in writes of a few milliseconds, and rests much longer than it wrote, so that
+The job looks for a few rows, deletes them in short writes, and rests much longer than it wrote, so that
 credits do not wait for it. How far it has come is the job's cursor; what is deleted twice is deleted once, so a process
 may die at any point. The hash chain stays whole: it covers the body's SHA-256 and not the body.
 """
@@ -27,8 +27,8 @@ JOB = "retention"
 RUN_SECONDS = 5.0  # of one run: a relay that is asked to stop waits for it
 AGAIN_SECONDS = 600.0
 ROWS_AT_ONCE = 200  # that are looked for
-WRITE_SECONDS = 0.005  # of one write
-REST = 19.0  # so many times as long as a write took, nothing is written
+WRITE_SECONDS = 0.001  # of one write, beside its commit: some fifty rows
+REST = 19.0  # so many times as long as a write took with its commit, nothing is written
 PAUSE_SECONDS = 0.01  # between looks, for the threads that answer calls
 LOGIN = "player.login"
 ROWS_OF_REPORT = 100  # deleted at a time

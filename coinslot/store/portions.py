@@ -34,8 +34,9 @@ def write_each(
 
     ``write`` is ``Database.write`` or ``write_here``. What the function raises is raised here: then nothing of that
     portion is stored, and everything of the portions before. A portion ends after ``longest`` seconds of writing
-    (:data:`PORTION_SECONDS` when it is left out). Between portions this sleeps as long as one took; with ``rest`` so
-    many times as long, after the last one too. One that took very long counts as twice the longest.
+    (:data:`PORTION_SECONDS` when it is left out). Between portions this sleeps as long as one took. With ``rest`` it
+    sleeps so many times as long as a portion took with its commit and the wait for its turn, after the last one too:
+    who deletes much writes many pages, and the busier the others are, the longer it rests.
     """
     most = PORTION_SECONDS if longest is None else longest
     results: list[T] = []
@@ -53,9 +54,12 @@ def write_each(
         return done
 
     while len(results) < len(items):
+        began_to_wait = time.monotonic()
         results += write(portion)
-        if rest is not None or len(results) < len(items):
-            time.sleep(min(took, 2 * most) * (1.0 if rest is None else rest))
+        if rest is not None:
+            time.sleep(min(time.monotonic() - began_to_wait, PORTION_SECONDS) * rest)
+        elif len(results) < len(items):
+            time.sleep(min(took, 2 * most))
     return results
 
 
