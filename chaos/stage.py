@@ -169,7 +169,8 @@ class Stage:
             time.sleep(0.2)
         with suppress(AssertionError):
             until(lambda: self.server.get("/readyz").status == 200, "the server is ready", READY_SECONDS)
-        self.expect(self.server.get("/readyz").status == 200, "the server was not ready in the end")
+        answer = self.server.get("/readyz")
+        self.expect(answer.status == 200, f"the server was not ready in the end: {answer.json['checks']}")
         self._reader.end(self.folder / "balances.json")
         for relay in self._relays:
             relay.terminate()
