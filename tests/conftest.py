@@ -20,6 +20,7 @@ from app import PARTNERS, create_app, new_installation, read_settings
 from coinslot.access import key_copy, keyring, owner, people, sessions
 from coinslot.games import games, registry
 from coinslot.installation import Installation
+from coinslot.store.db import Connection
 from handlers.appcharge.signature import sign
 from handlers.kit import receive
 from tests.owed import Owed
@@ -124,6 +125,14 @@ class Studio:
     def item(self, *skus: str) -> None:
         for sku in skus:
             self.installation.database.write_here(lambda tx, sku=sku: registry.put_item(tx, self.row["id"], sku, None))
+
+
+def use_key(tx: Connection, name: str, slot: str, at: str) -> None:
+    """Note that a caller proved itself with this value of a secret, as a server does after some calls."""
+    row = tx.execute(
+        "SELECT game_id, created_at FROM secrets WHERE name = :name AND slot = :slot", {"name": name, "slot": slot}
+    ).fetchone()
+    keyring.used(tx, row["game_id"], name, row["created_at"], at)
 
 
 def furnish(installation: Installation) -> Studio:

@@ -25,6 +25,7 @@ class SecretValue:
     name: str
     slot: str
     value: bytes = field(repr=False)
+    created_at: str = ""  # which value it is, whatever slot a rotation moves it to; empty: it is not stored
 
     @property
     def label(self) -> str:
@@ -52,14 +53,19 @@ def open_all(connection: Connection, vault: Vault, game_id: int, slug: str) -> M
     unseal = vault.opener(connection)
     for row in rows:
         value = unseal(_purpose(slug, row["name"]), Sealed.of(row))
-        opened[row["name"]] = (*opened.get(row["name"], ()), SecretValue(row["name"], row["slot"], value))
+        opened[row["name"]] = (
+            *opened.get(row["name"], ()),
+            SecretValue(row["name"], row["slot"], value, row["created_at"]),
+        )
     return opened
 
 
 def open_one(connection: Connection, vault: Vault, game_id: int, slug: str, name: str) -> tuple[SecretValue, ...]:
     """The values of one secret, current first; empty when it is not set. Raises VaultError when one does not open."""
     return tuple(
-        SecretValue(name, row["slot"], vault.unseal(connection, _purpose(slug, name), Sealed.of(row)))
+        SecretValue(
+            name, row["slot"], vault.unseal(connection, _purpose(slug, name), Sealed.of(row)), row["created_at"]
+        )
         for row in _rows(connection, game_id)
         if row["name"] == name
     )
@@ -129,13 +135,16 @@ def listing_of(connection: Connection, game_id: int, opened: Mapping[str, tuple[
     return [_secret_row(row, hints.get((row["name"], row["slot"]))) for row in _rows(connection, game_id)]
 
 
-def used(tx: Connection, game_id: int, name: str, slot: str, at: str) -> None:
-    """Note that a caller proved itself with this value at a stamp."""
+def used(tx: Connection, game_id: int, name: str, created_at: str, at: str) -> None:
+    """Note that a caller proved itself at a stamp with the value set at ``created_at``.
+
+    It may be the previous one by now, or gone: the value in its place was not used.
+    """
     tx.execute(
         """UPDATE secrets SET last_used_at = :at
-           WHERE game_id = :game_id AND name = :name AND slot = :slot
+           WHERE game_id = :game_id AND name = :name AND created_at = :created_at
              AND (last_used_at IS NULL OR last_used_at < :at)""",
-        {"game_id": game_id, "name": name, "slot": slot, "at": at},
+        {"game_id": game_id, "name": name, "created_at": created_at, "at": at},
     )
 
 

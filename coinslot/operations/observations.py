@@ -100,7 +100,7 @@ class Observations:
         keys: Iterable[tuple[str, str]] = (),
         remote_address: str = "",
     ) -> None:
-        """A call to one of our addresses has proved itself, with these keys: name and slot of each."""
+        """A call to one of our addresses has proved itself, with these keys: name of each, and when it was set."""
         now = clock.now()
         caller, hour = (partner, remote_address), int(now // 3600)
         with self._mutex:
@@ -110,8 +110,8 @@ class Observations:
                     self._callers.clear()
                 self._callers[caller] = hour
                 self._new_callers.add(caller)
-            for name, slot in keys:
-                self._used[(game_id, name, slot)] = now
+            for name, created_at in keys:
+                self._used[(game_id, name, created_at)] = now
         self._flush_soon()
 
     def read(self, game_id: int, after: int) -> None:
@@ -146,8 +146,8 @@ class Observations:
             return
 
         def store(tx: Connection) -> None:
-            for (game_id, name, slot), at in used.items():
-                keyring.used(tx, game_id, name, slot, clock.stamp(at))
+            for (game_id, name, created_at), at in used.items():
+                keyring.used(tx, game_id, name, created_at, clock.stamp(at))
             for partner, remote_address in callers:
                 row = {"partner": partner, "remote_address": remote_address, "proved_at": clock.stamp()}
                 insert(tx, "callers", row, ON_CALLER)

@@ -52,7 +52,7 @@ def note_call(game: Game, partner: str, endpoint: str, *keys: SecretValue) -> No
     ``keys`` are those it has proved itself with: the owner can see when an old one is no longer used.
     """
     if not is_simulated():
-        named = ((key.name, key.slot) for key in keys)
+        named = ((key.name, key.created_at) for key in keys)
         current_installation().observations.called(game.id, partner, endpoint, named, request.remote_addr or "")
 
 

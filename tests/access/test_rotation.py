@@ -101,6 +101,18 @@ def test_what_proved_each_call_is_recorded(store, is_taken, installation, db):
     ]
 
 
+def test_a_use_written_after_a_rotation_is_of_the_value_that_was_used(store, is_taken, installation, db):
+    assert is_taken("orders", MAIN_KEY)
+    store.rotate("appcharge.main_key", "mistyped-0123456789")
+    installation.observations.flush()
+
+    used = db("SELECT slot FROM secrets WHERE name = 'appcharge.main_key' AND last_used_at IS NOT NULL")
+    assert [row["slot"] for row in used] == ["previous"]
+    # So the next rotation replaces the value that nobody has used, and the partner's own stays.
+    store.rotate("appcharge.main_key", NEW_KEY)
+    assert [is_taken("orders", key) for key in (MAIN_KEY, "mistyped-0123456789", NEW_KEY)] == [True, False, True]
+
+
 class Appcharge:
     """Somebody who calls all five addresses of a server without a pause, with whatever key and token it was given."""
 

@@ -28,6 +28,7 @@ from coinslot.base import clock, csv_text
 from coinslot.base.spellings import shown
 from coinslot.games import imports, registry
 from coinslot.installation import Installation
+from tests.conftest import use_key
 from tests.fakes.http import FakeServer, Reply, Request, status
 from tests.pages import serving
 from tests.servers import ROOT, until
@@ -423,7 +424,7 @@ def test_a_second_rotation_replaces_the_previous_value_once_the_current_one_was_
     name = "appcharge.main_key"
     place.ok("secret", "set", "demo", name, stdin=VALUE)
     place.ok("secret", "rotate", "demo", name, stdin="the second one")
-    place.installation().database.write_here(lambda tx: keyring.used(tx, 1, name, "current", clock.stamp()))
+    place.installation().database.write_here(lambda tx: use_key(tx, name, "current", clock.stamp()))
 
     output = place.ok("secret", "rotate", "demo", name, stdin=NEXT_VALUE)
 

@@ -11,7 +11,7 @@ from coinslot.base import clock
 from coinslot.games import games
 from coinslot.operations import contacts
 from handlers.kit.receive import partners
-from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio
+from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio, use_key
 from tests.fakes.http import FakeServer, Receiver, closed_port
 from tests.fakes.playcamp import PlayCamp
 from tests.pages import assert_has, serving
@@ -414,7 +414,7 @@ def test_the_planner_says_when_a_previous_value_may_go(browser, studio, installa
     studio.rotate("appcharge.main_key", "newer-main-key-0123456789")
 
     def later(tx):
-        keyring.used(tx, studio.row["id"], "appcharge.main_key", "current", clock.stamp())
+        use_key(tx, "appcharge.main_key", "current", clock.stamp())
         tx.execute("UPDATE secrets SET created_at = :ago", {"ago": clock.stamp(clock.now() - 8 * 86400)})
 
     installation.database.write_here(later)

@@ -22,6 +22,7 @@ from coinslot.operations.observations import Refusal
 from coinslot.outbox import destinations
 from coinslot.store import db
 from handlers.commands import troubles
+from tests.conftest import use_key
 from tests.fakes.http import FakeServer
 from tests.owed import a_credit
 
@@ -500,7 +501,7 @@ class TestKeys:
         for slot, used in (("current", current_used), ("previous", previous_used)):
             if used is not None:
                 at = clock.stamp(time.time() - used * DAY)
-                patient.write(lambda tx, slot=slot, at=at: keyring.used(tx, 1, name, slot, at))
+                patient.write(lambda tx, slot=slot, at=at: use_key(tx, name, slot, at))
 
         warnings = [line for line in patient.lines("look") if "main_key" in line]
 
