@@ -10,7 +10,6 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -172,16 +171,7 @@ class Machine(RuleBasedStateMachine):
         for bought in self.disputed if is_same and self.disputed else self.picked(pick, SHOPS):
             self.disputed = [bought]
             for reason, earlier in facts:
-                self.seconds += 2
-                at = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) + self.seconds - earlier
-                fact = MoneyBack(bought, reason, at, names)
-                if bought.partner == "xsolla":  # it reports refunds alone, and some are chargebacks
-                    fact = replace(fact, reason="chargeback" if reason == "chargeback" else "refund", names="both")
-                call = fact.call(self.key(bought.partner))
-                for answer in together(*[partial(self.world.send, call)] * times):
-                    assert answer is not None
-                    assert answer.status == OK[bought.partner], answer
-                self.model.money_back(fact)
+                self.give_back(self.fact(bought, reason, names, earlier), times)
         self.check()
 
     @step(player=st.sampled_from(PLAYERS), creator=st.sampled_from(("AAA11", "BBB22")))
@@ -328,17 +318,25 @@ class Machine(RuleBasedStateMachine):
         after_ms=st.integers(0, SOON_MS),
         is_all=yes_or_no,
         is_retried=yes_or_no,
+        pick=picks,
+        reason=reasons,
     )
-    def crash(self, partners: list[str], player: str, after_ms: int, is_all: bool, is_retried: bool) -> None:
-        """Each purchase is reported twice at once while the server, or a worker, is killed.
+    def crash(
+        self, partners: list[str], player: str, after_ms: int, is_all: bool, is_retried: bool, pick: int, reason: str
+    ) -> None:
+        """Each purchase is reported twice, and money of an older one goes back, while server or worker is killed.
 
         What was answered holds. What was not may be credited or not: the partner tries again, or has given up, and
-        then the feed says which it is.
+        then the feed says which it is. Reports of refunds and disputes are always tried again.
         """
         self.counts["kills"] += 1
+        facts = [self.fact(each, reason, "both") for each in self.picked(pick, SHOPS)]
+        cut_off = [partial(self.world.send, each.call(self.key(each.bought.partner))) for each in facts]
         told = [self.buy(partner=each, player=player, items=BOUGHT[1], cents=99, month=0) for each in partners] * 2
-        answers = self.send_together(told, partial(self.world.kill, after_ms / 1000, is_all))
+        answers = self.send_together(told, *cut_off, partial(self.world.kill, after_ms / 1000, is_all))
         self.world.recover()
+        for fact in facts:
+            self.give_back(fact)
         for bought, answer in zip(told, answers, strict=True):
             if answer is None and is_retried:
                 self.report(bought, is_checked=False)
@@ -359,6 +357,22 @@ class Machine(RuleBasedStateMachine):
         self.bought.append(bought)
         self.checks.know(bought)
         return bought
+
+    def fact(self, bought: Purchase, reason: str, names: str, earlier: int = 0) -> MoneyBack:
+        """What happened to the money of a purchase just now, or some seconds earlier."""
+        self.seconds += 2
+        at = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) + self.seconds - earlier
+        if bought.partner == "xsolla":  # it reports refunds alone, and some are chargebacks
+            return MoneyBack(bought, "chargeback" if reason == "chargeback" else "refund", at, "both")
+        return MoneyBack(bought, reason, at, names)
+
+    def give_back(self, fact: MoneyBack, times: int = 1) -> None:
+        """Report it so often at once."""
+        call = fact.call(self.key(fact.bought.partner))
+        for answer in together(*[partial(self.world.send, call)] * times):
+            assert answer is not None
+            assert answer.status == OK[fact.bought.partner], answer
+        self.model.money_back(fact)
 
     def picked(self, pick: int, partners: Sequence[str] = PARTNERS) -> list[Purchase]:
         """One of the purchases so far, if there is any."""
