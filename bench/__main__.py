@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 
-from bench import credits, memory, pages, payments, profile, relay, settlement, size, year
+from bench import credits, follower, memory, pages, payments, profile, relay, settlement, size, year
 
 
 def main() -> int:
@@ -19,6 +19,7 @@ def main() -> int:
             memory,
             "memory of all processes after many orders, start to first answer, and what importing takes",
         ),
+        ("follower", follower, "the credit path with Litestream beside it, and without, in turns"),
         ("size", size, "the credit path with many transactions stored, against an empty database"),
         ("relay", relay, "deliveries per second: alone, and beside a destination that is dead and one that is slow"),
         ("payments", payments, "a game's payments per second: polled, converted, stored and registered"),

@@ -32,7 +32,7 @@ def lose_everything(stage: Stage) -> None:
     (stage.home / "master.key").chmod(0o600)
     litestream.restore(restored)
     there = {reference for (reference,) in _rows(restored, "SELECT reference FROM transactions")}
-    ((newest,),) = _rows(restored, "SELECT max(created_at) FROM transactions")
+    ((newest,),) = _rows(restored, "SELECT max(received_at) FROM transactions")
     stage.flask("restore", "--yes", str(restored))
     # The copy is a state between two commits: what was acknowledged before its newest order came in is all there.
     stage.restored = (datetime.fromisoformat(newest).timestamp(), time.time())
