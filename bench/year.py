@@ -342,12 +342,12 @@ def load(home: Path, folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def _rows(home: Path) -> dict[str, int]:
+    """What retention may delete; the deliveries of new credits wait, and are not counted."""
     connection = sqlite3.connect(home / "coinslot.db")
-    found = {
-        table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("deliveries", "events")
-    }
+    (delivered,) = connection.execute("SELECT count(*) FROM deliveries WHERE state = 'delivered'").fetchone()
+    (count,) = connection.execute("SELECT count(*) FROM events").fetchone()
     connection.close()
-    return found
+    return {"deliveries": delivered, "events": count}
 
 
 def delete(home: Path) -> None:
