@@ -28,16 +28,22 @@ class LastFailure:
         self._code: object = None  # of the function that met a damaged page, which other functions may not read
         self._may_try = False
 
-    def failed(self, error: BaseException, rows: int, function: Callable[..., Any] | None = None) -> None:
-        """``function`` failed, or the commit (None). An error that follows from a function's does not replace that."""
+    def failed(self, error: BaseException, rows: int, function: Callable[..., Any] | None = None) -> bool:
+        """``function`` failed, or the commit (None). An error that follows from a function's does not replace that.
+
+        Returns whether the disk or the file is the reason.
+        """
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        if code not in TROUBLES or (function is None and self._code is not None):
-            return
+        if code not in TROUBLES:
+            return False
+        if function is None and self._code is not None:
+            return True
         is_damage = code == sqlite3.SQLITE_CORRUPT
         self._rows, self._may_try = max(rows, 1), not is_damage
         # Damage that only the commit met concerns all writes: only a restart ends it.
         self._code = None if not is_damage else "the commit" if function is None else _code(function)
         self._mark(True)
+        return True
 
     def succeeded(self, rows: int, function: Callable[..., Any]) -> None:
         """A write was committed. After a damaged page, only a write of the same kind ends the failure."""

@@ -284,6 +284,7 @@ class _Writer:
             self._is_followed = is_followed(self._database.path)  # first: what begins meanwhile is then seen later
             self._connection = self._database._open(cache_kib=16384)
         connection = self._connection
+        is_spoiled = False  # a file that was read-only when it was opened stays so for this connection
         connection.execute("BEGIN IMMEDIATE")
         try:
             self._look_at_version(connection)
@@ -298,7 +299,7 @@ class _Writer:
                     write.rows = connection.total_changes - before
                 except BaseException as error:
                     write.rows = connection.total_changes - before + 1
-                    self._database.last_failure.failed(error, write.rows, write.function)
+                    is_spoiled |= self._database.last_failure.failed(error, write.rows, write.function)
                     if not connection.in_transaction:
                         raise  # SQLite itself gave up the whole transaction (disk full, I/O error)
                     write.error = error
@@ -318,6 +319,8 @@ class _Writer:
         for write in batch:
             if write.error is None:
                 self._database.last_failure.succeeded(write.rows, write.function)
+        if is_spoiled:
+            self._forget_connection()
 
     def _follow(self) -> None:
         """Once a second: open a new connection when Litestream has begun, and do its work when it has stopped."""

@@ -1,7 +1,10 @@
 """The writer: all or nothing, together under one fsync, one process at a time, five seconds at most."""
 
 import multiprocessing
+import os
+import shutil
 import sqlite3
+import subprocess
 import threading
 from contextlib import closing, suppress
 
@@ -180,6 +183,25 @@ class TestWrites:
     def test_a_write_is_on_the_disk_when_it_returns(self, database):
         assert database.write(put("a")) == "a"
         assert names(database) == ["a"]
+
+    def test_a_file_that_could_not_be_written_for_a_while_is_written_again(self, database):
+        """SQLite opens such a file all the same, for reading alone: that connection must not be kept."""
+        database.write(put("a"))
+        how = ["chattr", "+i"] if os.geteuid() == 0 else ["chmod", "0400"]
+        back = ["chattr", "-i"] if os.geteuid() == 0 else ["chmod", "0600"]
+        files = [database.path, f"{database.path}-wal"]
+        if shutil.which(how[0]) is None or subprocess.run([*how, *files], check=False).returncode:
+            pytest.skip("files cannot be protected here")
+        try:
+            for _ in range(5):
+                with pytest.raises((DatabaseError, sqlite3.Error)):
+                    database.write(put("b"))
+        finally:
+            subprocess.run([*back, *files], check=True)
+
+        database.write(put("c"))
+        assert names(database) == ["a", "c"]
+        assert not database.is_refusing()
 
     def test_an_error_leaves_nothing_and_does_not_touch_its_neighbours(self, database):
         gate, begun = threading.Event(), threading.Event()
