@@ -105,7 +105,7 @@ def test_calls_in_any_order_are_answered_as_described(document, installation, cl
                 recorder=self.recorder,
             )
 
-    Calls.run(settings=examples(25, stateful_step_count=12))
+    Calls.run(settings=examples(15, stateful_step_count=12))
 
     accepted = {(method, path) for method, path, status in answered if status < 300}
     assert len(accepted) >= 6, answered

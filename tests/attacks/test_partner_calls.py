@@ -51,7 +51,7 @@ def test_any_body(watch, address, installation):
     watch.learn(address)
     answered, numbers = Counter(), count(1)
 
-    @examples(120)
+    @examples(70)
     @given(changes(good_document(address)), st.integers(0, 3))
     def attack(change, forged):
         before, body = watch.rows(), change(good_document(address, next(numbers)))
@@ -88,7 +88,7 @@ def test_what_is_credited_is_what_was_sent(watch, installation):
     numbers = count()
     amounts = st.integers(-3, 10**42) | st.sampled_from(["1e3", '"12"', "7.0", "1.5", '"1e2"', "1E41", "-0", "1e999"])
 
-    @examples(150)
+    @examples(80)
     @given(st.lists(st.tuples(st.sampled_from(["coins", "gems"]), amounts.map(str)), max_size=5))
     def attack(products):
         order = f"exact-{next(numbers)}"
@@ -118,7 +118,7 @@ def test_any_playtem_payload(watch, address):
     spelling = st.integers(0, 63)
     watch.learn(address)
 
-    @examples(200)
+    @examples(100)
     @given(
         ids, st.lists(ids, max_size=3), ids, spelling, st.none() | changes({"AppId": 3, "Items": [1], "UserId": "u"})
     )
@@ -154,7 +154,7 @@ def test_any_query(watch):
     watch.learn(QUERY)
     names = st.sampled_from(["from", "to", "cursor", "limit", "x"])
 
-    @examples(150)
+    @examples(80)
     @given(st.lists(st.tuples(names, value | st.text(max_size=5).map(quote)), max_size=5), st.booleans())
     def attack(arguments, is_forged):
         before = watch.rows()
@@ -197,7 +197,7 @@ def test_any_header(watch, address):
     watch.learn(address)
     others = ("Content-Type", "Content-Encoding", "x-publisher-token", "X-Timestamp", "X-Forwarded-For", "Cookie")
 
-    @examples(80)
+    @examples(50)
     @given(header, st.dictionaries(st.sampled_from(others), header, max_size=3))
     def attack(proof, more):
         before = watch.rows()
