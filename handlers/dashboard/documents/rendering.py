@@ -23,9 +23,10 @@ FIRST = {
         name: f"docs/{name}.md"
         for name in (
             "dashboard midnight alerts appcharge playtem playcamp xsolla deliveries settlement deploy".split()
-            + "retention speed".split()
+            + "follower retention proof chaos speed".split()
         )
     },
+    "security": "SECURITY.md",
     "examples": "examples/README.md",
 }
 
