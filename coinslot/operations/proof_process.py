@@ -85,7 +85,7 @@ def _stop_with_parent() -> None:
     """Interrupt the main thread when standard input ends; where it is deep in the engine, leave it as SIGKILL would."""
     while os.read(0, 1024):
         pass
-    _thread.interrupt_main()
+    _thread.interrupt_main(signal.SIGTERM)  # not SIGINT: a server that a shell began in the background ignores that
     time.sleep(TIDY_SECONDS / 2)
     os._exit(1)
 

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -572,10 +573,13 @@ def test_interrupted_as_the_folder_of_the_check_is_made_or_removed_it_leaves_not
     assert [name for name in names(busy) if name.startswith(".")] == []
 
 
-def test_a_process_that_is_stopped_says_so(busy):
+@pytest.mark.parametrize("at_ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["in front", "in background"])
+def test_a_process_that_is_stopped_says_so(busy, at_ctrl_c):
     enlarge(busy, 20)
     for _ in range(5):  # on a busy machine it may end before it is stopped
+        before = signal.signal(signal.SIGINT, at_ctrl_c)
         running = Running(busy.installation.settings)
+        signal.signal(signal.SIGINT, before)
         until(at_step(busy, "the copy is written"), "it writes")
         running.stop()
         assert list(running) is not None
