@@ -25,7 +25,9 @@ def anchors_of(text):
 
 class TestDocuments:
     def test_every_file_is_a_page_that_needs_no_sign_in(self, client, documents):
-        assert {"readme", "examples"} | {path.stem for path in rendering.ROOT.glob("docs/*.md")} == set(documents)
+        assert {"readme", "security", "examples"} | {path.stem for path in rendering.ROOT.glob("docs/*.md")} == set(
+            documents
+        )
         for name, document in documents.items():
             answer = client.get(f"/docs/{name}")
             assert (answer.status_code, answer.mimetype) == (200, "text/html"), name
