@@ -1,8 +1,6 @@
 """New versions: an upgrade of the running binary, a step of the schema, yesterday's backup."""
 
 import os
-import re
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -10,27 +8,22 @@ from pathlib import Path
 from chaos.journal import facts
 from chaos.scenes import Scene
 from chaos.stage import Stage
-from tests.servers import ROOT, Server, until
+from tests.checkouts import newer
+from tests.servers import Server, until
 
-PARTS = ("app.py", "wsgi.py", "gunicorn.conf.py", "schema.sql", "coinslot", "handlers", "docs", "requirements.txt")
 GUNICORN = Path(sys.executable).with_name("gunicorn")
 MONTH = "2026-07"  # of the purchases, by what the partner says
 STEP = """
-
-def _made_up(connection: sqlite3.Connection) -> None:
-    connection.execute("ALTER TABLE deliveries ADD COLUMN made_up INTEGER NOT NULL DEFAULT 7")
-    connection.execute("CREATE TABLE made_up (id INTEGER PRIMARY KEY, player_id TEXT NOT NULL) STRICT")
-    connection.execute("INSERT INTO made_up SELECT id, player_id FROM grants")
-    connection.execute("CREATE INDEX made_up_by_player ON made_up (player_id)")
-
-
-MIGRATIONS[{version}] = _made_up
+tx.execute("ALTER TABLE deliveries ADD COLUMN made_up INTEGER NOT NULL DEFAULT 7")
+tx.execute("CREATE TABLE made_up (id INTEGER PRIMARY KEY, player_id TEXT NOT NULL) STRICT")
+tx.execute("INSERT INTO made_up SELECT id, player_id FROM grants")
+tx.execute("CREATE INDEX made_up_by_player ON made_up (player_id)")
 """
 
 
 def upgrade(stage: Stage) -> None:
     """A version whose schema is one step newer starts beside the old one, and then takes its place."""
-    checkout = _newer_checkout(stage.folder / "newer")
+    checkout = newer(stage.folder / "newer", STEP.strip())
     stage.begin()
     time.sleep(stage.seconds / 2)
     before = stage.load.counts["5xx"]
@@ -48,23 +41,6 @@ def upgrade(stage: Stage) -> None:
     stage.server.start()
     time.sleep(stage.seconds / 2)
     stage.struck = 1
-
-
-def _newer_checkout(where: Path) -> Path:
-    where.mkdir()
-    for name in PARTS:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, where / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, where / name)
-    code = where / "coinslot/store/db.py"
-    text = code.read_text()
-    version = int(re.findall(r"^SCHEMA_VERSION = ([0-9]+)$", text, re.MULTILINE)[0]) + 1
-    code.write_text(re.sub(r"^SCHEMA_VERSION = .*$", f"SCHEMA_VERSION = {version}", text, flags=re.MULTILINE))
-    steps = where / "coinslot/store/migrations.py"
-    steps.write_text(steps.read_text() + STEP.format(version=version))
-    return where
 
 
 def replace_binary(stage: Stage) -> None:
