@@ -1,4 +1,4 @@
-"""Processes that are killed, stopped, told to read their configuration again, and replaced."""
+"""Processes that are killed, stopped, replaced, or read their configuration again."""
 
 import os
 import signal

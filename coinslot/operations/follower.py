@@ -1,7 +1,7 @@
 """The copy that follows: when it was last up to date. A job asks Litestream over its control socket.
 
-Litestream is told to read what is new and to bring it to its destination, be that a folder, another host or object
-storage, and answers when all of it is there. Its own stamp of the last copy is not used: it goes on while Litestream
+Coinslot asks Litestream to copy what is new. Its destination is a folder, another host or object storage. Litestream
+answers when all of it is there. Its own stamp of the last copy is not used: it goes on while Litestream
 cannot read the database.
 """
 

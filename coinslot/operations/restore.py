@@ -43,7 +43,7 @@ IDS_PER_SECOND = 10_000
 
 
 class IncompleteCopyError(BackupError):
-    """A copy may lack what was committed last: somebody has to say that it is to be served all the same."""
+    """A copy may lack what was committed last: a person must agree before it is served."""
 
 
 @dataclass(frozen=True)

@@ -209,8 +209,8 @@ def _deletes(*statements: str) -> Callable[[Connection, int, str], int]:
     return delete
 
 
-# Kept are bodies that somebody may still ask for (orders that were refunded, disputed or reported with other content),
-# those that alone may tell the amount, and those of calls without a signature, which would look like forgotten ones.
+# Three kinds of bodies are kept: of orders that were refunded, disputed or reported with other content; where the body
+# alone may tell the amount; and of calls without a signature, which would look like those of forgotten players.
 _EMPTY_BODY = """
     UPDATE transactions SET raw_body = NULL
     WHERE id = :id AND raw_body IS NOT NULL AND signature IS NOT NULL

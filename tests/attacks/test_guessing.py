@@ -19,7 +19,7 @@ PASSWORD = "the owner's own password"
 
 @pytest.fixture
 def hashed(installation):
-    """The owner has a password, and so has somebody of support."""
+    """The owner has a password, and so has a person of support."""
     digest = generate_password_hash(PASSWORD)
 
     def set_up(tx):
