@@ -22,6 +22,7 @@ from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, signed
 from tests.owed import Owed
 from tests.pages import serving
 from tests.playcamp.conftest import NOW  # noon in Seoul
+from tests.servers import until as wait_until
 
 PAYMENTS_KEY = "a-payments-key-that-no-log-may-hold"
 SHARED_KEY = "a-shared-key-that-no-log-may-hold"
@@ -655,7 +656,7 @@ class TestSimulate:
             yield receiver
 
     def test_a_webhook_is_followed_until_it_is_parked_or_the_game_has_it_in_its_own_format(
-        self, play, playcamp, studio, boosts, relay
+        self, play, playcamp, studio, boosts, relay, db
     ):
         for creator in ("TEST1", "TEST2"):
             began = time.monotonic()
@@ -672,6 +673,10 @@ class TestSimulate:
         assert {each["usn"] for each in sent} == {"coinslot-test"}
         assert sent[0]["creator_usn"] == 1
 
+        # One of before that met the error would keep the next ones of the same player waiting.
+        is_all_there = """SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM conversions WHERE state <> 'converted')
+                          AND NOT EXISTS (SELECT 1 FROM deliveries WHERE state <> 'delivered')"""
+        wait_until(lambda: db(is_all_there), "the game has all of before", 30)
         boosts.script = [status(500)]
         assert "SURPRISE: must be taken by the game's endpoint" in play(exit_code=1)
 
