@@ -9,10 +9,13 @@ from contextlib import closing
 import pytest
 
 from app import create_app
+from coinslot.base import clock
 from coinslot.outbox import destinations
+from handlers.commands.demo.stage import Stage, stopped_clock
 from handlers.kit.alerting import watch_and_send
 from tests.fakes.http import FakeServer, Receiver, status
 from tests.killing import flask
+from tests.owed import Owed
 from tests.servers import until
 
 
@@ -103,6 +106,22 @@ def test_its_troubles_are_those_of_the_story(served):
     kinds = {each.split(":")[0] for each in found}
 
     assert {"dead", "down", "refused"} <= kinds <= {"dead", "down", "refused", "payments_parked", "no_relay"}
+
+
+def test_what_is_planned_comes_at_its_moment_whatever_waits_before_it(app, installation, studio):
+    studio.player("alice")
+    studio.item("coins", "gems")
+    owed = Owed(installation, studio)
+    owed.destination()  # where nobody answers, so that a next attempt is due in some seconds
+    came = []
+    with app.app_context(), stopped_clock():
+        stage = Stage(app, installation)
+        begins = clock.now()
+        for seconds in (1, 60, 120):
+            stage.plan(begins + seconds, lambda: came.append(round(clock.now() - begins)) or owed.credit())
+        list(stage.play())
+
+    assert came == [1, 60, 120]
 
 
 def test_a_home_that_holds_anything_is_refused(tmp_path, monkeypatch):

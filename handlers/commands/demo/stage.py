@@ -56,9 +56,10 @@ class Stage:
             at, _, act = heapq.heappop(self._planned)
             self.played += 1
             while (due := self._next_attempt()) is not None and now < due < at:
-                now = max(due, now + LOOK_SECONDS)
-                if now >= at:
+                next_look = max(due, now + LOOK_SECONDS)
+                if next_look >= at:  # nothing may come later than it was planned: the last moments end at the present
                     break
+                now = next_look
                 self._look(now)
             now = max(at, now)
             clock.stop_at(now)
