@@ -237,10 +237,11 @@ def _retry(tx: Connection, claim: Claim, result: Result) -> str:
         return "dead"
     delay = delays[claim.number - 1] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  spreads load, hides nothing
     delay = max(delay, result.retry_after_seconds or 0)
+    ended = clock.seconds(claim.started_at) + result.duration_ms / 1000  # now, unless the clock was set meanwhile
     tx.execute(
         """UPDATE deliveries SET attempts_made = :number, next_attempt_at = :at, leased_until = NULL, lease_owner = NULL
            WHERE id = :id""",
-        {"id": claim.id, "number": claim.number, "at": clock.stamp(clock.now() + delay)},
+        {"id": claim.id, "number": claim.number, "at": clock.stamp(min(clock.now(), ended) + delay)},
     )
     return "waiting"
 

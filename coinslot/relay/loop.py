@@ -84,7 +84,7 @@ class Relay:
         next_beat = 0.0
         while not self._is_stopping:
             try:
-                if time.monotonic() >= next_beat:
+                if self._is_set_back() or time.monotonic() >= next_beat:
                     self._beat()
                     next_beat = time.monotonic() + BEAT_SECONDS
                 self._turn(min(next_beat, time.monotonic() + LONGEST_WAIT_SECONDS))
@@ -130,10 +130,15 @@ class Relay:
             has_more = redrives.go_on(tx)
             return due_times.mend(tx, self._must_mend) or has_more
 
-        self._must_mend |= self._clock_watch.is_set_back()
+        self._is_set_back()
         while self._database.write(beat) and not self._is_stopping:
             pass
         self._must_mend = False
+
+    def _is_set_back(self) -> bool:
+        """Whether the clock was set back since due times were mended. Asked often: it may be ahead for a moment."""
+        self._must_mend |= self._clock_watch.is_set_back()
+        return self._must_mend
 
     def _turn(self, wait_until: float) -> tuple[int, int]:
         """Claim what is due and begin it; returns how many deliveries and jobs. Without any, wait for a change."""
@@ -233,8 +238,10 @@ class Relay:
         return places
 
     def _wait(self, connection: Connection, version: int, due: str | None, until: float) -> None:
-        """Wait until another connection commits, something in hand ends, something is due, or it is ``until``."""
+        """Wait for a commit of others, an end of something in hand, a due time, a clock set back, or ``until``."""
         while not self._is_stopping and time.monotonic() < until:
+            if self._is_set_back():
+                return
             if self._something_ended.wait(LOOK_SECONDS):
                 self._something_ended.clear()
                 return

@@ -3,13 +3,17 @@
 import time
 
 import pytest
+import time_machine
 
 from coinslot.base import clock as coinslot_clock
-from coinslot.outbox import deliveries
+from coinslot.outbox import attempts, deliveries
+from coinslot.outbox.attempts import Result
 from coinslot.payments import payment_queue as queue
 from coinslot.relay import due_times, jobs
 from coinslot.relay.jobs import JobError
 from tests.fakes.http import Receiver, status
+from tests.owed import running
+from tests.servers import until
 
 YEAR = 365 * 86400
 
@@ -46,6 +50,31 @@ def test_what_a_clock_put_off_that_ran_ahead_by_less_than_a_delay_is_due_too(owe
 
     assert owed.drain() == 2
     assert {row["state"] for row in owed.deliveries()} == {"delivered"}
+
+
+def test_a_clock_that_runs_ahead_while_an_attempt_is_recorded_puts_it_off_no_further(owed, receiver, clock):
+    owed.destination(url=receiver.url)
+    owed.credit()
+    (claim,) = owed.claim()
+    clock.shift(3600)
+    owed.write(lambda tx: attempts.record(tx, claim, Result("status", 500, duration_ms=20)))
+
+    clock.shift(-3600 + 60)
+
+    assert owed.drain() == 1
+    assert [row["state"] for row in owed.deliveries()] == ["delivered"]
+
+
+def test_a_clock_that_ran_ahead_for_a_moment_between_two_signs_of_life_is_noticed(owed, receiver):
+    receiver.script[:] = [status(500), status(200)]
+    owed.destination(url=receiver.url)
+    with time_machine.travel(time.time(), tick=True) as clock, running(owed.installation):
+        until(lambda: deliveries.is_relay_running(owed.installation.database.read()), "the relay runs")
+        clock.shift(3600)
+        owed.credit()
+        until(lambda: owed.deliveries()[0]["attempts_made"], "it failed once")
+        clock.shift(-3600)
+        until(lambda: owed.deliveries()[0]["state"] == "delivered", "it was sent again")
 
 
 def test_a_relay_notices_that_the_clock_was_set_back(clock):
