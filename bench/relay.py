@@ -18,7 +18,7 @@ from coinslot.ledger import credit as ledger
 from coinslot.ledger import reports
 from coinslot.outbox import destinations
 from coinslot.relay.loop import Relay
-from coinslot.store.db import Database
+from coinslot.store.db import Database, open_database
 
 DELIVERIES_PER_SECOND = 500
 SHARE_BESIDE_TROUBLE = 0.9
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> list[str]:
 def _rate(port: int, count: int, has_trouble: bool) -> float:
     """Deliveries per second to the healthy destination, from the relay's start to the last one recorded."""
     with tempfile.TemporaryDirectory(prefix="coinslot-bench-") as folder:
-        database = Database(Path(folder))
+        database = open_database(Path(folder))
         vault = Vault(Path(folder), None)
         database.prepare()
         vault.prepare(database)

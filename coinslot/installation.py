@@ -22,7 +22,7 @@ from coinslot.outbox.formats import FORMATS, Format
 from coinslot.relay.loop import Relay
 from coinslot.settlement.terms import InGame
 from coinslot.store import audit
-from coinslot.store.db import Connection, Database
+from coinslot.store.db import Connection, open_database
 
 # Returns in how many seconds it wants to run again; None: only when it is asked for.
 Job: TypeAlias = "Callable[[Installation, Game], float | None]"
@@ -60,7 +60,7 @@ class Installation:
         self.own_jobs = own_jobs or {}
         self.job_context: Callable[[], AbstractContextManager[object]] = nullcontext  # that own jobs run in
         self.formats = formats
-        self.database = Database(settings.home)
+        self.database = open_database(settings.home)
         self.vault = Vault(settings.home, settings.master_key)
         self.games = Games(self.database, self.vault, catalogue)
         self.observations = Observations(self.database, self.vault)

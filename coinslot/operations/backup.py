@@ -18,8 +18,9 @@ from typing import IO
 from coinslot.access.vault import database_key_id
 from coinslot.base import clock
 from coinslot.store import engine
-from coinslot.store.db import APPLICATION_ID, Connection, Database, DatabaseError, EngineError, connect, file_version
+from coinslot.store.db import Connection, Database, DatabaseError, EngineError
 from coinslot.store.lock import hand_over, make_empty
+from coinslot.store.sqlite import APPLICATION_ID, connect, file_version
 
 PAGES_PER_STEP = 2048  # of a copy; between steps a signal is heard
 AfterStep = Callable[[int, int], None]  # pages left, of how many

@@ -32,17 +32,14 @@ from coinslot.store import engine as sqlite
 from coinslot.store.checkpoints import LARGE_FOLLOWED_BYTES
 from coinslot.store.connection import is_followed
 from coinslot.store.db import (
-    LARGE_WAL_BYTES,
-    MINIMUM_SQLITE,
     SCHEMA_VERSION,
     Connection,
     Database,
     DatabaseError,
     EngineError,
-    connect,
-    file_version,
     version_trouble,
 )
+from coinslot.store.sqlite import LARGE_WAL_BYTES, MINIMUM_SQLITE, connect, file_version
 
 CHAIN_ROWS = 100_000  # newest transactions whose hashes are checked
 LARGEST_FOLLOWED_BYTES = 4 * LARGE_FOLLOWED_BYTES  # of the WAL, above which neither Litestream nor the server gets on

@@ -75,7 +75,7 @@ def forget(database: Database, vault: Vault, game: Game, player_id: str, actor: 
     is_known = database.write(store)
     if is_known:
         uploads.clear(database.home)
-        database.truncate_wal()
+        database.tidy()
     return is_known
 
 

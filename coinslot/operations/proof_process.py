@@ -24,7 +24,7 @@ from coinslot.operations import proofs
 from coinslot.operations.backup_folder import UnderWayError
 from coinslot.operations.drill import Checked
 from coinslot.operations.proofs import Proof
-from coinslot.store.db import SCHEMA_FILE, Database, EngineError
+from coinslot.store.db import SCHEMA_FILE, EngineError, open_database
 
 KEY_VARIABLE = "COINSLOT_MASTER_KEY"
 TIDY_SECONDS = 10.0  # to end, after it was stopped
@@ -108,7 +108,7 @@ def _main(home: Path, backups: Path) -> None:
     def checked(check: Checked) -> None:
         _say(checked=check.what, faults=check.faults, count=check.count)
 
-    database, vault = Database(home), Vault(home, os.environ.pop(KEY_VARIABLE, None))
+    database, vault = open_database(home), Vault(home, os.environ.pop(KEY_VARIABLE, None))
     try:
         proof = proofs.prove(database, vault, backups, progress=progress, checked=checked)
         _say(proof=vars(proof))

@@ -11,14 +11,13 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from coinslot.access import keyring, people, sessions
 from coinslot.access.vault import MasterKey, Vault, database_key_id, set_database_key_id
-from coinslot.base import clock
 from coinslot.ledger import notices
 from coinslot.operations import forgetting
 from coinslot.operations.alerts import watch
@@ -32,14 +31,9 @@ from coinslot.operations.serving import (
     transactions_until,
 )
 from coinslot.outbox import deliveries
-from coinslot.store import audit, revision
-from coinslot.store.db import SCHEMA_VERSION, Connection, Database, EngineError, connect, file_version, migrate
-
-# A restore raises the feeds' ids by this gap, and at least to what this rate would have reached since 1970. Coinslot
-# cannot credit at that rate: ids are new even when the database in between is lost and the same old copy is restored
-# twice. Both stay far below 2**53, the largest exact JSON number.
-ID_GAP = 1_000_000_000
-IDS_PER_SECOND = 10_000
+from coinslot.store import audit, feed_ids, revision
+from coinslot.store.db import SCHEMA_VERSION, Database, EngineError
+from coinslot.store.sqlite import connect, file_version, migrate
 
 
 class IncompleteCopyError(BackupError):
@@ -139,8 +133,8 @@ def _prepare(
         connection.execute("BEGIN IMMEDIATE")
         sealed_values = keyring.reseal(connection, copy_key, key)  # opens each one, and so tests it
         set_database_key_id(connection, key.id)
-        last_ids = _move_feeds(connection, live.last_ids)
-        deliveries.begin_above(connection, _far_above(deliveries.last_ids(connection), live.last_ids))
+        last_ids = feed_ids.jump(connection, live.last_ids)
+        deliveries.begin_above(connection, feed_ids.far_above(deliveries.last_ids(connection), live.last_ids))
         for row in connection.execute("SELECT id FROM games").fetchall():
             revision.touch(connection, row["id"])
         sessions.end_all(connection)  # the copy may hold one that was ended since
@@ -211,22 +205,6 @@ def _choose_keys(vault: Vault, copy_key_id: str | None, live_key_id: str | None)
         f"the copy is under master key {copy_key_id}, which is not here; put its key file beside {vault.path} "
         f"as {vault.path.name}.old-restore, and try again"
     )
-
-
-def _move_feeds(tx: Connection, live_last_ids: Mapping[str, int]) -> dict[str, int]:
-    """Raise every feed's last id far above any that was ever used; returns them."""
-    rows = tx.execute("SELECT name, last_id FROM sequences ORDER BY name").fetchall()
-    moved = _far_above({row["name"]: row["last_id"] for row in rows}, live_last_ids)
-    for name, last_id in moved.items():
-        tx.execute("UPDATE sequences SET last_id = :last_id WHERE name = :name", {"last_id": last_id, "name": name})
-    return moved
-
-
-def _far_above(last_ids: Mapping[str, int], live_last_ids: Mapping[str, int]) -> dict[str, int]:
-    least = int(clock.now()) * IDS_PER_SECOND
-    return {
-        name: max(last_id + ID_GAP, live_last_ids.get(name, 0) + ID_GAP, least) for name, last_id in last_ids.items()
-    }
 
 
 @contextmanager

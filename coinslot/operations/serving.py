@@ -17,8 +17,9 @@ from coinslot.base import clock
 from coinslot.operations.backup import BackupError, copy_pages, remove, side_files, sync, write_copy
 from coinslot.outbox import deliveries
 from coinslot.store.connection import is_followed
-from coinslot.store.db import SCHEMA_VERSION, Connection, Database, DatabaseError, EngineError, connect, file_version
+from coinslot.store.db import SCHEMA_VERSION, Connection, Database, DatabaseError, EngineError
 from coinslot.store.queries import value
+from coinslot.store.sqlite import connect, file_version
 
 # SQLite's locks: every open connection to a database in WAL mode holds a lock on some of these bytes of the file.
 LOCK_BYTES_START, LOCK_BYTES = 0x40000000, 512

@@ -77,7 +77,7 @@ class Relay:
         self._in_hand: Counter[int] = Counter()  # per destination, and jobs; under the mutex
         self._mutex = threading.Lock()
         self._something_ended = threading.Event()  # an attempt or a job
-        self._jobs_seen: tuple[int, str | None] = (-1, None)  # data_version, and when a job was due as of then
+        self._jobs_seen: tuple[int, str | None] = (-1, None)  # commits_seen, and when a job was due as of then
 
     def run(self) -> None:
         """Loop until :meth:`stop`. An error is logged, and the loop continues after a pause."""
@@ -144,7 +144,7 @@ class Relay:
         """Claim what is due and begin it; returns how many deliveries and jobs. Without any, wait for a change."""
         connection = self._database.read()
         # Before looking: a commit between the two is then noticed as a change.
-        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        version = self._database.commits_seen()
         moments = attempts.next_due(connection)
         job_moment = self._next_job(connection, version)
         places = self._free_places(moments)
@@ -152,7 +152,7 @@ class Relay:
         is_job_due = job_moment is not None and job_moment <= clock.stamp()
         if not due and not is_job_due:
             awaited = [moments[each] for each in places] + ([] if job_moment is None else [job_moment])
-            self._wait(connection, version, min(awaited, default=None), wait_until)
+            self._wait(version, min(awaited, default=None), wait_until)
             return 0, 0
         return self._claim(due, is_job_due)
 
@@ -237,7 +237,7 @@ class Relay:
                     free -= most
         return places
 
-    def _wait(self, connection: Connection, version: int, due: str | None, until: float) -> None:
+    def _wait(self, version: int, due: str | None, until: float) -> None:
         """Wait for a commit of others, an end of something in hand, a due time, a clock set back, or ``until``."""
         while not self._is_stopping and time.monotonic() < until:
             if self._is_set_back():
@@ -247,7 +247,7 @@ class Relay:
                 return
             if due is not None and due <= clock.stamp():
                 return
-            if connection.execute("PRAGMA data_version").fetchone()[0] != version:
+            if self._database.commits_seen() != version:
                 return
 
     def _sleep(self, seconds: float) -> None:

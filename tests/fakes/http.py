@@ -86,7 +86,11 @@ class Handler(BaseHTTPRequestHandler):
         return self.server.fake
 
     def take(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:  # the caller was killed in the middle: this was never a request
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, self.path, headers, body)
         with self.fake.mutex:

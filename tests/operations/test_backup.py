@@ -28,7 +28,7 @@ from coinslot.operations import backup
 from coinslot.operations.observations import Refusal
 from coinslot.operations.restore import _only_restore
 from coinslot.outbox import attempts, destinations
-from coinslot.store import db
+from coinslot.store import db, migrations, sqlite
 from handlers.appcharge.signature import sign
 from handlers.commands import operate
 from tests.killing import Process, flask
@@ -520,7 +520,9 @@ def test_copy_that_was_changed_is_refused(place, tmp_path, sql, words):
 def test_older_copy_is_brought_up_to_date(place, copy_of_first, monkeypatch):
     rows(copy_of_first, f"PRAGMA user_version = {db.SCHEMA_VERSION - 1}")
     monkeypatch.setattr(db, "OLDEST_VERSION", db.SCHEMA_VERSION - 1)
-    monkeypatch.setitem(db.MIGRATIONS, db.SCHEMA_VERSION, lambda tx: tx.execute("CREATE TABLE came_later (x TEXT)"))
+    monkeypatch.setitem(
+        migrations.MIGRATIONS, db.SCHEMA_VERSION, lambda tx: tx.execute("CREATE TABLE came_later (x TEXT)")
+    )
 
     result = place.restore(copy_of_first)
 
@@ -540,7 +542,7 @@ def test_copy_with_other_pages_goes_into_a_running_database(place, copy_of_first
 
     assert orders_in(place.path) == ["first"]
     assert rows(place.path, "PRAGMA page_size") == [(4096,)]
-    assert list(chain.verify(db.connect(place.path))) == []
+    assert list(chain.verify(sqlite.connect(place.path))) == []
 
 
 def test_copy_made_by_hand_with_its_wal_can_be_restored(place, tmp_path):
@@ -804,7 +806,7 @@ def test_restore_under_load_loses_nothing_that_is_reported_again(tmp_path):
         assert ids == sorted(set(ids))
 
     assert set(statuses) <= {200, 503}
-    connection = db.connect(place.path)
+    connection = sqlite.connect(place.path)
     assert list(chain.verify(connection)) == []
     assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
     connection.close()

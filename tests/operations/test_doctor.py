@@ -20,7 +20,7 @@ from coinslot.ledger import reports
 from coinslot.operations import backup, doctor, restore
 from coinslot.operations.observations import Refusal
 from coinslot.outbox import destinations
-from coinslot.store import db
+from coinslot.store import sqlite
 from handlers.commands import troubles
 from tests.conftest import use_key
 from tests.fakes.http import FakeServer
@@ -414,11 +414,11 @@ def test_troubles_are_said_as_the_overview_says_them(patient, statement, words):
 
 def test_looking_changes_nothing(patient):
     credit(patient, "first")
-    before = list(db.connect(patient.installation.database.path).iterdump())
+    before = list(sqlite.connect(patient.installation.database.path).iterdump())
 
     patient.examine()
 
-    assert list(db.connect(patient.installation.database.path).iterdump()) == before
+    assert list(sqlite.connect(patient.installation.database.path).iterdump()) == before
 
 
 def test_restored_installation_is_healthy(patient, tmp_path):

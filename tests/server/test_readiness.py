@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from coinslot.store import db as database_module
-from coinslot.store.db import LARGE_WAL_BYTES
+from coinslot.store import writer as writer_module
+from coinslot.store.sqlite import LARGE_WAL_BYTES
 from tests.conftest import furnished
 from tests.server.test_server import post_order
 from tests.servers import Server, until
@@ -128,7 +128,7 @@ def fill(database, rows=3000):
 
 
 def test_a_large_wal_is_cut_when_nobody_writes(installation, studio, monkeypatch):
-    monkeypatch.setattr(database_module, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(writer_module, "QUIET_SECONDS", 0.05)
     wal = Path(f"{installation.database.path}-wal")
 
     with installation.database.snapshot() as reader:  # nothing can be cut while it reads
@@ -141,7 +141,7 @@ def test_a_large_wal_is_cut_when_nobody_writes(installation, studio, monkeypatch
 
 
 def test_doctor_names_a_large_wal_and_a_commit_that_failed(installation, studio, app, monkeypatch):
-    monkeypatch.setattr(database_module, "QUIET_SECONDS", 60.0)
+    monkeypatch.setattr(writer_module, "QUIET_SECONDS", 60.0)
     fill(installation.database)
     said = app.test_cli_runner().invoke(args=["doctor"]).output
     assert "coinslot.db-wal" in said

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from coinslot.store import db as database_module
+from coinslot.store import sqlite
+from coinslot.store import writer as writer_module
 from coinslot.store.checkpoints import checkpoint
 from coinslot.store.connection import connect, is_followed
-from coinslot.store.db import Database
+from coinslot.store.db import Database, open_database
 from tests.servers import until
 
 FRAME_BYTES = 4096 + 24
@@ -17,7 +18,7 @@ FRAME_BYTES = 4096 + 24
 
 @pytest.fixture
 def database(tmp_path):
-    made = Database(tmp_path / "home")
+    made = open_database(tmp_path / "home")
     made.prepare()
     yield made
     made.close()
@@ -55,7 +56,7 @@ def test_automatic_checkpoints_end_when_litestream_begins(database, follow):
 
 
 def test_a_server_that_runs_notices_it_within_a_second(database, follow, monkeypatch):
-    monkeypatch.setattr(database_module, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(writer_module, "QUIET_SECONDS", 0.01)
     assert database.write(automatic) == 1000
 
     follow()
@@ -115,8 +116,8 @@ def test_while_another_program_writes_there_is_no_checkpoint(database, follow):
 
 def test_the_wal_starts_over_when_litestream_has_stopped(database, follow, monkeypatch):
     """Without its checkpoints the WAL would grow until the disk is full."""
-    monkeypatch.setattr(database_module, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(database_module, "LARGE_FOLLOWED_BYTES", 100 * FRAME_BYTES)
+    monkeypatch.setattr(writer_module, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite, "LARGE_FOLLOWED_BYTES", 100 * FRAME_BYTES)
     follow()
     for _ in range(20):
         fill(database, rows=50)

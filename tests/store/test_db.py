@@ -11,14 +11,16 @@ from contextlib import closing, suppress
 import pytest
 
 from coinslot.store import db as database_module
-from coinslot.store.db import SCHEMA_VERSION, BusyError, Database, DatabaseError, SchemaError
+from coinslot.store import migrations, sqlite
+from coinslot.store import writer as writer_module
+from coinslot.store.db import SCHEMA_VERSION, BusyError, DatabaseError, SchemaError, open_database
 from coinslot.store.lock import WriteLock
 from tests.servers import Underway, together
 
 
 @pytest.fixture
 def database(tmp_path):
-    database = Database(tmp_path / "home")
+    database = open_database(tmp_path / "home")
     database.prepare()
     yield database
     database.close()
@@ -45,8 +47,8 @@ def names(database):
 
 
 def version(database):
-    with closing(database_module.connect(database.path)) as connection:
-        return database_module.file_version(connection)
+    with closing(sqlite.connect(database.path)) as connection:
+        return sqlite.file_version(connection)
 
 
 class TestFile:
@@ -57,7 +59,7 @@ class TestFile:
             assert path.stat().st_mode & 0o777 == 0o600, path
 
     def test_settings_of_every_connection(self, database):
-        for connection in (database.read(), database_module.connect(database.path)):
+        for connection in (database.read(), sqlite.connect(database.path)):
             settings = {
                 name: connection.execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("journal_mode", "synchronous", "foreign_keys", "mmap_size")
@@ -75,11 +77,11 @@ class TestFile:
 
     @pytest.mark.parametrize("version", [0, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1, 999])
     def test_another_schema_version_is_neither_read_nor_written(self, tmp_path, version):
-        database = Database(tmp_path / "home")
+        database = open_database(tmp_path / "home")
         database.prepare()
         with closing(sqlite3.connect(database.path)) as connection:
             connection.execute(f"PRAGMA user_version = {version}")
-        fresh = Database(tmp_path / "home")
+        fresh = open_database(tmp_path / "home")
 
         for refused in (fresh.read, lambda: fresh.write(put("a")), lambda: fresh.write_here(put("a"))):
             with pytest.raises(DatabaseError, match="schema version"):
@@ -94,23 +96,23 @@ class TestFile:
             connection.execute("CREATE TABLE theirs (x)")
             connection.commit()
         with pytest.raises(SchemaError, match="not a Coinslot database"):
-            Database(home).prepare()
+            open_database(home).prepare()
 
     def steps(self, monkeypatch, *steps):
         """The code is newer than the file by so many steps."""
         monkeypatch.setattr(database_module, "SCHEMA_VERSION", SCHEMA_VERSION + len(steps))
-        monkeypatch.setattr(database_module, "MIGRATIONS", dict(enumerate(steps, SCHEMA_VERSION + 1)))
+        monkeypatch.setattr(migrations, "MIGRATIONS", dict(enumerate(steps, SCHEMA_VERSION + 1)))
 
     def test_a_process_with_older_code_stops_writing_once_the_schema_is_newer(self, database, monkeypatch):
         """An upgrade beside the running server: its connections were opened before."""
         database.write(put("a"))
         self.steps(monkeypatch, lambda tx: None)
-        Database(database.home).prepare()
+        open_database(database.home).prepare()
         monkeypatch.undo()  # the code of the one that runs on
 
         with pytest.raises(SchemaError, match="newer than this code"):
             database.write(put("b"), keeps_games=True)
-        with closing(database_module.connect(database.path)) as connection:
+        with closing(sqlite.connect(database.path)) as connection:
             assert [row["name"] for row in connection.execute("SELECT name FROM installation")] == ["a"]
 
     def test_all_steps_and_the_version_commit_together_or_not_at_all(self, database, monkeypatch):
@@ -125,7 +127,7 @@ class TestFile:
             raise RuntimeError("halfway")
 
         def columns():
-            with closing(database_module.connect(database.path)) as connection:
+            with closing(sqlite.connect(database.path)) as connection:
                 return [row["name"] for row in connection.execute("SELECT name FROM pragma_table_info('installation')")]
 
         self.steps(monkeypatch, add_column, break_halfway)
@@ -167,15 +169,15 @@ class TestFile:
         self.steps(monkeypatch, make_anew, fill)  # broken between the two
         database.prepare()
         assert len(checks) == 1
-        with closing(database_module.connect(database.path)) as connection:
+        with closing(sqlite.connect(database.path)) as connection:
             assert [row[0] for row in connection.execute("SELECT parent FROM children")] == [7]
 
     def test_foreign_keys_hold_again_after_the_steps(self, database, monkeypatch):
         for step in (lambda tx: None, fail):
-            with closing(database_module.connect(database.path)) as connection:
+            with closing(sqlite.connect(database.path)) as connection:
                 self.steps(monkeypatch, step)
                 with suppress(KeyError):
-                    database_module.migrate(connection)
+                    sqlite.migrate(connection)
                 assert connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
 
 
@@ -229,7 +231,7 @@ class TestWrites:
 
     def test_waiting_writes_share_one_commit(self, database):
         commits = []
-        connection = database_module.connect(database.path)
+        connection = sqlite.connect(database.path)
         gate = threading.Event()
 
         def versions(tx):
@@ -247,12 +249,12 @@ class TestWrites:
         assert after - commits[0] < 20
 
     def test_a_caller_waits_five_seconds_and_a_write_not_begun_never_runs(self, database, monkeypatch):
-        monkeypatch.setattr(database_module, "WAIT_SECONDS", 0.2)
+        monkeypatch.setattr(writer_module, "WAIT_SECONDS", 0.2)
         database.write(put("before"))
         other = WriteLock(database.home / "write.lock")
         with other, pytest.raises(BusyError):
             database.write(put("withdrawn"))
-        monkeypatch.setattr(database_module, "WAIT_SECONDS", 5)
+        monkeypatch.setattr(writer_module, "WAIT_SECONDS", 5)
         database.write(put("after"))
         assert names(database) == ["after", "before"]
 
@@ -311,7 +313,7 @@ class TestWrites:
 
 
 def _hammer(home, start, count, results):
-    database = Database(home)
+    database = open_database(home)
     start.wait()
 
     def next_number(tx):
@@ -326,7 +328,7 @@ def _hammer(home, start, count, results):
 
 def test_processes_write_one_after_another(tmp_path):
     home = tmp_path / "home"
-    Database(home).prepare()
+    open_database(home).prepare()
     context = multiprocessing.get_context("spawn")
     start, results = context.Event(), context.Queue()
     processes = [context.Process(target=_hammer, args=(home, start, 200, results)) for _ in range(3)]

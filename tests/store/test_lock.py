@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from coinslot.games import games
-from coinslot.store.db import Database
+from coinslot.store.db import open_database
 from coinslot.store.lock import WriteLock
 
 
@@ -105,7 +105,7 @@ class TestGames:
         installation.database.close()
         (installation.database.home / "write.lock").unlink()
         (installation.database.home / "write.lock").mkdir()
-        database = Database(installation.database.home)
+        database = open_database(installation.database.home)
         kept = games.Games(database, installation.vault, installation.catalogue)
         assert kept.by_slug("demo") is kept.by_slug("demo")
         (installation.database.home / "write.lock").rmdir()

@@ -21,7 +21,7 @@ from typing import Any
 from coinslot.access.vault import Vault, VaultError
 from coinslot.operations.alerts import outbox, targets
 from coinslot.operations.alerts.outbox import Attempt
-from coinslot.store.db import Database, DatabaseError, EngineError
+from coinslot.store.db import Database, DatabaseError, EngineError, open_database
 
 RECORDING_TRIES = 6  # each waits up to 5 s for the lock
 NOT_INSTALLED = "Apprise is not installed here: pip install -r requirements.txt"
@@ -36,7 +36,7 @@ def main() -> None:
     if "url" in task:
         json.dump({"scheme": scheme_of(task["url"])}, sys.stdout)
         return
-    database = Database(Path(task["home"]))
+    database = open_database(Path(task["home"]))
     send = partial(_send, database, Vault(Path(task["home"]), task["master_key"]))
     if "number" in task:
         attempt = Attempt(task["message_id"], task["target"], task["number"])
