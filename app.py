@@ -156,8 +156,21 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         may_call_private=read_switch(environment, "COINSLOT_PRIVATE_TARGETS"),
         metrics_token=environment.get("COINSLOT_METRICS_TOKEN") or None,
         follower=Path(name).absolute() if (name := environment.get("COINSLOT_FOLLOWER")) else None,
+        database=read_database(environment),
         bind=environment.get("COINSLOT_BIND", ""),
     )
+
+
+def read_database(environment: Mapping[str, str]) -> str | None:
+    """The URL of the database; None: the SQLite file in the home folder. It may hold a password: never quoted."""
+    url = environment.get("COINSLOT_DATABASE") or None
+    if url is None:
+        return None
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise ValueError("COINSLOT_DATABASE: use a postgresql:// address, or leave it out for SQLite")
+    if not environment.get("COINSLOT_MASTER_KEY"):
+        raise ValueError("COINSLOT_MASTER_KEY: with COINSLOT_DATABASE it is needed; a key file is on one machine alone")
+    return url
 
 
 def read_switch(environment: Mapping[str, str], name: str) -> bool:

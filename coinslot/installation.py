@@ -60,7 +60,7 @@ class Installation:
         self.own_jobs = own_jobs or {}
         self.job_context: Callable[[], AbstractContextManager[object]] = nullcontext  # that own jobs run in
         self.formats = formats
-        self.database = open_database(settings.home)
+        self.database = open_database(settings.home, settings.database)
         self.vault = Vault(settings.home, settings.master_key)
         self.games = Games(self.database, self.vault, catalogue)
         self.observations = Observations(self.database, self.vault)

@@ -18,6 +18,7 @@ class Settings:
     may_call_private: bool
     metrics_token: str | None = field(default=None, repr=False)
     follower: Path | None = None  # control socket of Litestream
+    database: str | None = field(default=None, repr=False)  # URL; None: the SQLite file in home
     bind: str = ""  # where gunicorn listens, as far as the environment says it
 
     @property

@@ -138,7 +138,12 @@ class Database(ABC):
 def open_database(home: Path, url: str | None = None) -> Database:
     """The database of an installation: the SQLite file in ``home``, or a PostgreSQL database by its ``url``."""
     if url is not None:
-        from coinslot.store.postgres.database import PostgresDatabase  # only who has chosen it has it installed
+        try:
+            from coinslot.store.postgres.database import PostgresDatabase
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"COINSLOT_DATABASE: {error.name} is not installed; run: pip install -r requirements-postgres.txt"
+            ) from None
 
         return PostgresDatabase(home, url)
     from coinslot.store.sqlite import SqliteDatabase  # which imports this file

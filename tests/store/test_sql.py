@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(ROOT.glob("coinslot/**/*.py"))
 IS_SQL = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|WITH|FROM|WHERE|JOIN|AND|OR|IN|IS|EXISTS|CASE|SET|ORDER)\b")
+ENGINES = ("sqlite3", "psycopg", "psycopg_pool")
 HINT = r"\s*/\* hint \*/"
 WORDS = frozenset(
     """and as asc between by case cast coalesce conflict cross current delete desc distinct do else end excluded exists
@@ -224,11 +225,11 @@ def f(tx, name):
 
 def test_only_the_store_knows_the_engine():
     knowing = {
-        path.parent.name
+        path.relative_to(ROOT).parts[1]
         for path in SOURCES
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if (isinstance(node, ast.Import) and any(each.name.split(".")[0] == "sqlite3" for each in node.names))
-        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sqlite3")
+        if (isinstance(node, ast.Import) and any(each.name.split(".")[0] in ENGINES for each in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ENGINES)
     }
 
     assert knowing == {"store"}

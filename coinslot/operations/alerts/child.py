@@ -36,7 +36,7 @@ def main() -> None:
     if "url" in task:
         json.dump({"scheme": scheme_of(task["url"])}, sys.stdout)
         return
-    database = open_database(Path(task["home"]))
+    database = open_database(Path(task["home"]), task["database"])
     send = partial(_send, database, Vault(Path(task["home"]), task["master_key"]))
     if "number" in task:
         attempt = Attempt(task["message_id"], task["target"], task["number"])

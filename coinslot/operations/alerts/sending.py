@@ -76,7 +76,13 @@ def understood_scheme(url: str) -> str:
 
 def _task(settings: Settings, attempt: Attempt | str, seconds: float) -> dict[str, Any]:
     what = {"target": attempt} if isinstance(attempt, str) else vars(attempt)
-    return {"home": str(settings.home), "master_key": settings.master_key, "seconds": seconds, **what}
+    return {
+        "home": str(settings.home),
+        "database": settings.database,
+        "master_key": settings.master_key,
+        "seconds": seconds,
+        **what,
+    }
 
 
 def _begin(task: Mapping[str, Any]) -> "subprocess.Popen[str] | None":

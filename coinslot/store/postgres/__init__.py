@@ -1,4 +1,1 @@
-"""PostgreSQL as the engine, where COINSLOT_DATABASE names one. Without that setting nothing here is imported.
-
-It promises what ``coinslot/store`` promises.
-"""
+"""The engine of several servers: a PostgreSQL database. Nothing here is imported unless COINSLOT_DATABASE names one."""

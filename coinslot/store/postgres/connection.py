@@ -1,0 +1,265 @@
+"""A psycopg connection as the rest knows connections: the part of ``sqlite3.Connection`` that Coinslot uses.
+
+Values come back as SQLite gives them: whole numbers as int, sums among them; truth as 0 or 1; bytes as bytes.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import psycopg
+from psycopg.adapt import Buffer, Dumper, Loader
+
+from coinslot.store.postgres.text import translated
+
+CONNECT_SECONDS = 5
+# A server that is gone without a word is noticed within some ten seconds.
+KEEPALIVE = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+
+
+class PostgresError(sqlite3.OperationalError):
+    """What psycopg raised, under a name that the rest knows."""
+
+
+class PostgresIntegrityError(PostgresError, sqlite3.IntegrityError):
+    """A constraint or a trigger refused a row."""
+
+
+@contextmanager
+def known_errors() -> Iterator[None]:
+    """Raise psycopg's errors as ours. Details may quote values of a statement: only the server's message is kept."""
+    try:
+        yield
+    except psycopg.IntegrityError as error:
+        raise PostgresIntegrityError(_words(error)) from None
+    except psycopg.Error as error:
+        raise PostgresError(_words(error)) from None
+
+
+def _words(error: psycopg.Error) -> str:
+    first = (error.diag.message_primary or str(error)).splitlines()
+    return " ".join(
+        filter(None, [first[0] if first else type(error).__name__, error.sqlstate and f"({error.sqlstate})"])
+    )
+
+
+class Row(tuple[Any, ...]):
+    """One row, read by number or by name; the part of ``sqlite3.Row`` that Coinslot uses."""
+
+    __slots__ = ()
+    places: Mapping[str, int] = {}
+
+    def __getitem__(self, key: Any) -> Any:
+        return tuple.__getitem__(self, self.places[key] if isinstance(key, str) else key)
+
+    def keys(self) -> list[str]:
+        return list(self.places)
+
+
+@lru_cache(maxsize=1024)
+def _row_type(names: tuple[str, ...]) -> type[Row]:
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, place)
+    return type("Row", (Row,), {"__slots__": (), "places": places})
+
+
+def _as_rows(cursor: psycopg.Cursor[Any]) -> Any:
+    if cursor.description is None:
+        return tuple
+    return _row_type(tuple(column.name for column in cursor.description))
+
+
+class _Number(Loader):
+    """Sums of bigint are ``numeric``."""
+
+    def load(self, data: Buffer) -> int | Decimal:
+        text = bytes(data).decode()
+        return int(text) if text.lstrip("-").isdigit() else Decimal(text)
+
+
+class _Truth(Loader):
+    def load(self, data: Buffer) -> int:
+        return int(bytes(data) == b"t")
+
+
+class _TruthAsNumber(Dumper):
+    """Columns that hold 0 or 1 are numbers."""
+
+    oid = psycopg.postgres.types["int8"].oid
+
+    def dump(self, obj: bool) -> bytes:
+        return b"1" if obj else b"0"
+
+
+def open_connection(url: str, options: str, target: str) -> "psycopg.Connection[Any]":
+    """A connection in autocommit mode, its statements in the schema ``coinslot``.
+
+    ``options`` are settings as ``-c name=value``; ``target`` is libpq's target_session_attrs.
+    """
+    with known_errors():
+        connection = psycopg.connect(url, **parameters(options, target))
+        adapt(connection)
+        return connection
+
+
+def parameters(options: str, target: str) -> dict[str, Any]:
+    """Keyword arguments for ``psycopg.connect``."""
+    return {
+        "autocommit": True,
+        "cursor_factory": psycopg.ClientCursor,
+        "row_factory": _as_rows,
+        "connect_timeout": CONNECT_SECONDS,
+        "application_name": "coinslot",
+        "client_encoding": "utf8",
+        "target_session_attrs": target,
+        "options": f"-c search_path=coinslot -c timezone=UTC -c standard_conforming_strings=on {options}",
+        **KEEPALIVE,
+    }
+
+
+def adapt(connection: "psycopg.Connection[Any]") -> None:
+    """Have values come back as SQLite gives them."""
+    connection.adapters.register_loader("numeric", _Number)
+    connection.adapters.register_loader("bool", _Truth)
+    connection.adapters.register_dumper(bool, _TruthAsNumber)
+
+
+class Result:
+    """What a statement gave, as ``sqlite3.Cursor`` gives it."""
+
+    def __init__(self, rows: Sequence[Any], rowcount: int) -> None:
+        self.rowcount = rowcount
+        self._rows = iter(rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int) -> list[Any]:
+        return list(islice(self._rows, size))
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
+
+
+class PostgresConnection:
+    """A connection to read with, for the thread that holds it."""
+
+    def __init__(self, raw: "psycopg.Connection[Any]") -> None:
+        self.raw = raw
+
+    def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Any:
+        with known_errors():
+            cursor = self.raw.execute(translated(sql), values or {})
+            return Result(cursor.fetchall() if cursor.description else (), cursor.rowcount)
+
+    def cursor(self) -> "_PlainCursor":
+        return _PlainCursor(self)
+
+
+class WritingConnection(PostgresConnection):
+    """A connection inside a transaction. A statement whose result nobody asks for goes out with the next one.
+
+    So a write takes few turns over the network. What a statement raises is raised where its result, or that of a later
+    one, is asked for, or by :meth:`send`.
+    """
+
+    def __init__(self, raw: "psycopg.Connection[Any]") -> None:
+        super().__init__(raw)
+        self.sends = 0
+        self._unsent: list[tuple[str, _Awaited | None]] = []
+
+    def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Any:
+        with known_errors():
+            text = psycopg.ClientCursor(self.raw).mogrify(translated(sql), values or {})
+        awaited = _Awaited(self)
+        self._unsent.append((text, awaited))
+        return awaited
+
+    def executemany(self, sql: str, rows: Iterable[Mapping[str, Any]]) -> Any:
+        return _Together([self.execute(sql, values) for values in rows])
+
+    def add(self, text: str) -> None:
+        """A statement of the engine's own, whose result is not wanted."""
+        self._unsent.append((text, None))
+
+    def discard(self) -> None:
+        """Never send what was not sent."""
+        self._unsent.clear()
+
+    def send(self) -> None:
+        """Send what was not sent. Raises what any of it raises; the transaction is then of no use."""
+        if not self._unsent:
+            return
+        unsent, self._unsent = self._unsent, []
+        self.sends += 1
+        with known_errors():
+            cursor = self.raw.execute(";\n".join(text for text, _ in unsent).encode())
+            for _, awaited in unsent:
+                if awaited is not None:
+                    awaited.result = Result(cursor.fetchall() if cursor.description else (), cursor.rowcount)
+                cursor.nextset()
+
+
+class _Awaited:
+    """The result of a statement that may not be sent yet."""
+
+    def __init__(self, connection: WritingConnection) -> None:
+        self._connection = connection
+        self.result: Result | None = None
+
+    def _get(self) -> Result:
+        if self.result is None:
+            self._connection.send()
+        assert self.result is not None, "the write is over, and the statement was never sent"
+        return self.result
+
+    @property
+    def rowcount(self) -> int:
+        return self._get().rowcount
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._get())
+
+    def fetchone(self) -> Any:
+        return self._get().fetchone()
+
+    def fetchmany(self, size: int) -> list[Any]:
+        return self._get().fetchmany(size)
+
+    def fetchall(self) -> list[Any]:
+        return self._get().fetchall()
+
+
+class _Together:
+    """The results of one statement with many rows of values."""
+
+    def __init__(self, results: Sequence[_Awaited]) -> None:
+        self._results = results
+
+    @property
+    def rowcount(self) -> int:
+        return sum(each.rowcount for each in self._results)
+
+
+class _PlainCursor:
+    """For ``queries.plain_rows``: its rows are tuples anyway."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.row_factory: object = None
+        self._result: Any = None
+
+    def execute(self, sql: str, values: Mapping[str, Any]) -> None:
+        self._result = self._connection.execute(sql, values)
+
+    def fetchmany(self, size: int) -> list[Any]:
+        found: list[Any] = self._result.fetchmany(size)
+        return found

@@ -1,0 +1,327 @@
+"""A PostgreSQL database, which several servers may share."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from coinslot.store import db, migrations
+from coinslot.store.db import Connection, Database
+from coinslot.store.errors import BusyError, DatabaseError, SchemaError
+from coinslot.store.postgres import ddl
+from coinslot.store.postgres.connection import (
+    PostgresConnection,
+    PostgresError,
+    Result,
+    WritingConnection,
+    _PlainCursor,
+    adapt,
+    known_errors,
+    open_connection,
+    parameters,
+)
+from coinslot.store.postgres.writer import CHANNEL, LOCK, PostgresWriter, Transactions
+from coinslot.store.waiting_write import WaitingWrite
+from coinslot.store.writer import Writer
+
+READERS = 10  # connections to read with, per process
+READER_SECONDS = 5.0  # how long a reader waits for one
+READ_ONLY = "-c default_transaction_read_only=on"
+
+T = TypeVar("T")
+log = logging.getLogger("coinslot")
+
+# What only this engine has. ``engine`` is one row; ``last_moment`` is the newest time that a commit was given.
+_OWN = """
+CREATE TABLE engine (
+    is_only   boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    version   bigint NOT NULL,
+    timeline  text COLLATE "C" NOT NULL,
+    moved_to  text COLLATE "C"
+);
+CREATE SEQUENCE last_moment;
+CREATE FUNCTION coinslot_now() RETURNS bigint LANGUAGE sql VOLATILE AS $$
+    SELECT setval('last_moment', greatest(1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+        CASE WHEN last_value < (extract(epoch FROM clock_timestamp()) + 60) * 1000000 THEN last_value + 1 END))
+    FROM last_moment
+$$;
+CREATE FUNCTION texts_of(list text) RETURNS TABLE (value text) LANGUAGE sql IMMUTABLE AS $$
+    SELECT value FROM jsonb_array_elements_text(CAST(list AS jsonb)) each (value)
+$$;
+CREATE FUNCTION numbers_of(list text) RETURNS TABLE (value bigint) LANGUAGE sql IMMUTABLE AS $$
+    SELECT CAST(value AS bigint) FROM jsonb_array_elements_text(CAST(list AS jsonb)) each (value)
+$$;
+"""
+
+
+class PostgresDatabase(Database):
+    """A database by its URL. Its tables are in the schema ``coinslot``."""
+
+    def __init__(self, home: Path, url: str) -> None:
+        super().__init__(home)
+        self.url = url
+        self.name = without_password(url)
+        self.path = home / "coinslot.db"
+        self.lock = _lock(url)
+        self._pool: ConnectionPool[Any] | None = None
+        self._pool_pid = 0
+        self._listener: _Listener | None = None
+
+    def prepare(self) -> None:
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        raw = open_connection(self.url, "", "read-write")
+        try:
+            with known_errors():
+                raw.execute(f"SELECT pg_advisory_lock({LOCK})")
+                if not _has_schema(raw):
+                    create_schema(raw)
+                _migrate(raw)
+        finally:
+            raw.close()
+
+    def exists(self) -> bool:
+        try:
+            raw = open_connection(self.url, READ_ONLY, "primary")
+        except PostgresError:
+            return False
+        try:
+            return _has_schema(raw)
+        finally:
+            raw.close()
+
+    def read(self) -> Connection:
+        pinned = getattr(self._local, "pinned", None)
+        return cast(Connection, _PooledConnection(self) if pinned is None else pinned)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        with self.reader() as raw:
+            raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            self._local.pinned = PostgresConnection(raw)
+            try:
+                yield cast(Connection, self._local.pinned)
+            finally:
+                self._local.pinned = None
+                if not raw.closed:
+                    raw.execute("ROLLBACK")
+
+    def commits_seen(self) -> int:
+        listener = self._listener
+        if listener is None or listener.pid != os.getpid():
+            listener = self._listener = _Listener(self.url)
+        return listener.count
+
+    def changes(self) -> int | None:
+        return None
+
+    def _new_writer(self) -> Writer:
+        return PostgresWriter(self.url)
+
+    def write_here(self, function: Callable[[Connection], T]) -> T:
+        write = WaitingWrite(function, keeps_games=False)
+        transactions = Transactions(self.url)
+        try:
+            transactions.begin()
+            transactions.run(write)
+            if write.error is not None:
+                transactions.roll_back()
+                raise write.error
+            transactions.commit()
+            result: T = write.result
+            return result
+        finally:
+            transactions.close()
+
+    def is_refusing(self) -> bool:
+        """A failed commit says nothing about the next one here: the disk is the database server's."""
+        return self.write(lambda _: False)
+
+    def is_marked(self) -> bool:
+        return False
+
+    def tidy(self) -> None:
+        """The database server does it."""
+
+    def _close_readers(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None and self._pool_pid == os.getpid():
+            pool.close()
+        listener, self._listener = self._listener, None
+        if listener is not None and listener.pid == os.getpid():
+            listener.stop()
+
+    @contextmanager
+    def reader(self) -> "Iterator[psycopg.Connection[Any]]":
+        """A connection to read with, from the pool."""
+        try:
+            with self._readers().connection() as raw:
+                yield raw
+        except PoolTimeout:
+            raise BusyError(f"no connection to {self.name} within {READER_SECONDS:.0f} seconds") from None
+
+    def _readers(self) -> "ConnectionPool[Any]":
+        with self._starting:
+            if self._pool is None or self._pool_pid != os.getpid():
+                self._check_version()
+                self._pool = ConnectionPool(
+                    self.url,
+                    kwargs=parameters(READ_ONLY, "primary"),
+                    min_size=0,
+                    max_size=READERS,
+                    configure=adapt,
+                    timeout=READER_SECONDS,
+                    max_idle=60,
+                    num_workers=1,
+                    open=True,
+                )
+                self._pool_pid = os.getpid()
+            return self._pool
+
+    def _check_version(self) -> None:
+        raw = open_connection(self.url, READ_ONLY, "primary")
+        try:
+            if not _has_schema(raw):
+                raise DatabaseError(f"there are no tables in {self.name}; the first start of the server makes them")
+            version, moved_to = raw.execute("SELECT version, moved_to FROM engine").fetchone()  # type: ignore[misc]
+        finally:
+            raw.close()
+        if moved_to is not None:
+            raise SchemaError(f"{self.name} was moved to {moved_to}")
+        if version != db.SCHEMA_VERSION:
+            raise SchemaError(db.version_trouble(version))
+
+
+class _PooledConnection:
+    """Reads each statement on a connection of the pool, which is free again when its rows are there."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+
+    def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Result:
+        for is_last in (False, True):
+            with self._database.reader() as raw:
+                try:
+                    result: Result = PostgresConnection(raw).execute(sql, values)
+                    return result
+                except PostgresError:
+                    if is_last or not raw.closed:
+                        raise  # else the connection was lost before, and another one is asked
+        raise AssertionError
+
+    def cursor(self) -> _PlainCursor:
+        return _PlainCursor(self)
+
+
+class _Listener:
+    """A thread that counts the commits of all processes, which the database tells it."""
+
+    def __init__(self, url: str) -> None:
+        self.pid = os.getpid()
+        self.count = 0
+        self._url = url
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name="coinslot-listener", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._is_stopping = True
+        self._thread.join(2)
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            try:
+                raw = open_connection(self._url, READ_ONLY, "primary")
+                try:
+                    raw.execute(f"LISTEN {CHANNEL}")
+                    self.count += 1  # there may have been commits before
+                    while not self._is_stopping:
+                        for _ in raw.notifies(timeout=0.5, stop_after=1):
+                            self.count += 1
+                finally:
+                    raw.close()
+            except (psycopg.Error, PostgresError):
+                self.count += 1  # nobody tells now: whoever waits looks for himself
+                time.sleep(0.5)
+
+
+@contextmanager
+def _locked(url: str) -> Iterator[None]:
+    raw = open_connection(url, "", "read-write")
+    try:
+        with known_errors():
+            raw.execute(f"SELECT pg_advisory_lock({LOCK})")
+        yield
+    finally:
+        raw.close()
+
+
+class _lock:
+    """The lock of all commits, held on a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._held = threading.local()
+
+    def __enter__(self) -> None:
+        self._held.context = _locked(self._url)
+        self._held.context.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._held.context.__exit__(*error)
+
+
+def without_password(url: str) -> str:
+    """A URL as sentences show it."""
+    parts = urlsplit(url)
+    at = parts.netloc.rpartition("@")[2]
+    return f"postgresql://{at}{parts.path}"
+
+
+def _has_schema(raw: "psycopg.Connection[Any]") -> bool:
+    (is_there,) = raw.execute("SELECT to_regclass('coinslot.engine') IS NOT NULL").fetchone()  # type: ignore[misc]
+    return bool(is_there)
+
+
+def create_schema(raw: "psycopg.Connection[Any]", schema: str = "coinslot") -> None:
+    """Make an empty schema with all tables, in one transaction."""
+    with raw.transaction():
+        raw.execute(f"CREATE SCHEMA {schema}")
+        raw.execute(f"SET LOCAL search_path = {schema}")
+        raw.execute(_OWN)
+        for statement in ddl.creation(db.SCHEMA_FILE.read_text(encoding="utf-8")):
+            raw.execute(statement.encode())
+        raw.execute(
+            "INSERT INTO engine (version, timeline) VALUES (%s, left(pg_walfile_name(pg_current_wal_lsn()), 8))",
+            [db.SCHEMA_VERSION],
+        )
+
+
+def _migrate(raw: "psycopg.Connection[Any]") -> None:
+    (version,) = raw.execute("SELECT version FROM engine").fetchone()  # type: ignore[misc]
+    if not db.OLDEST_VERSION <= version <= db.SCHEMA_VERSION:
+        raise SchemaError(db.version_trouble(version))
+    with raw.transaction():
+        connection = _Steps(raw)
+        for step in range(version + 1, db.SCHEMA_VERSION + 1):
+            migrations.MIGRATIONS[step](cast(Connection, connection))
+        connection.send()
+        raw.execute("UPDATE engine SET version = %s", [db.SCHEMA_VERSION])
+
+
+class _Steps(WritingConnection):
+    """Takes the statements of a step of the schema, which are written for SQLite."""
+
+    def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Any:
+        if sql.split(None, 1)[0].upper() not in ("CREATE", "ALTER", "DROP"):
+            return super().execute(sql, values)
+        for statement in ddl.derived(sql):
+            self.add(statement)
+        return None
