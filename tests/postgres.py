@@ -87,7 +87,8 @@ class Cluster:
         assert programs is not None, "PostgreSQL is not installed"
         # Short, for a socket's path has about 100 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="coinslot-pg-", dir="/tmp"))
-        self.url = f"postgresql://postgres@/postgres?host={quote(str(self.folder), safe='')}"
+        where = f"host={quote(str(self.folder), safe='')}&port={settings.get('port', '5432')}"
+        self.url = f"postgresql://postgres@/postgres?{where}"
         self._maker = os.getpid()
         user: dict[str, Any] = {}
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
@@ -148,7 +149,11 @@ class Cluster:
 
 
 class Databases:
-    """Databases in one cluster, owned by a role of their own that is no superuser."""
+    """Databases in one cluster, owned by a role of their own that is no superuser.
+
+    Their own order of texts is that of English, as on most servers: whatever relies on it instead of our columns'
+    order shows.
+    """
 
     def __init__(self, url: str) -> None:
         """``url``: a superuser's."""
@@ -156,17 +161,24 @@ class Databases:
         self._role, self._password = f"coinslot_{secrets.token_hex(4)}", secrets.token_hex(8)
         self._made: set[str] = set()
         self._execute(f"CREATE ROLE {self._role} LOGIN PASSWORD '{self._password}'")
+        is_new, has_icu = self._execute(
+            """SELECT current_setting('server_version_num')::int >= 150000,
+                      EXISTS (SELECT 1 FROM pg_collation WHERE collprovider = 'i')"""
+        )
+        self._order = "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'" if is_new and has_icu else ""
 
-    def _execute(self, statement: str) -> None:
+    def _execute(self, statement: str) -> tuple[Any, ...]:
+        """Run it; returns the first row, if it gives any."""
         import psycopg
 
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(statement)
+            done = connection.execute(statement)
+            return (done.fetchone() or ()) if done.description else ()
 
     def add(self, template: str = "") -> str:
         name = f"{self._role}_{secrets.token_hex(4)}"
-        source = database_name(template) if template else "template0"
-        self._execute(f'CREATE DATABASE "{name}" OWNER {self._role} TEMPLATE "{source}"')
+        source = f'"{database_name(template)}"' if template else f"template0 ENCODING 'UTF8' {self._order}"
+        self._execute(f'CREATE DATABASE "{name}" OWNER {self._role} TEMPLATE {source}')
         self._made.add(name)
         return with_user(with_database(self.url, name), f"{self._role}:{self._password}")
 

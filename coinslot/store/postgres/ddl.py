@@ -43,7 +43,7 @@ BEGIN
     CREATE TEMPORARY TABLE IF NOT EXISTS coinslot_aside (place oid, target text, name text, definition text)
         ON COMMIT DROP;
     FOR found IN SELECT conrelid AS place, conname AS name, pg_get_constraintdef(oid) AS definition FROM pg_constraint
-                 WHERE contype = 'f' AND confrelid = to_regclass('{table}') AND conrelid <> confrelid LOOP
+                 WHERE contype = 'f' AND confrelid = to_regclass('{table}') LOOP
         INSERT INTO coinslot_aside VALUES (found.place, '{table}', found.name, found.definition);
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', CAST(found.place AS regclass), found.name);
     END LOOP;

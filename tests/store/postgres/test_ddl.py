@@ -195,6 +195,35 @@ class TestSchema:
             max(map(len, [*found.indexes, *found.triggers])) + len("_by_truncate") < 64
         )  # PostgreSQL cuts longer ones
 
+    @pytest.mark.parametrize(
+        "pattern", ["a?c", "*a*", "[a-c]?", "[^a-c]", "a.c", "[]x]", "", "*", "é?", "a\\*", "it''s", "(a|b)+"]
+    )
+    def test_a_pattern_matches_the_same(self, both, pattern):
+        (made,) = ddl.derived(f"CREATE INDEX i ON games (id) WHERE name GLOB '{pattern}'")
+        condition = made.partition(" WHERE ")[2]
+
+        for word in (
+            "abc",
+            "a.c",
+            "ac",
+            "a",
+            "b",
+            "bx",
+            "x",
+            "]",
+            "",
+            "a\nc",
+            "abc\n",
+            "é!",
+            "a\\x",
+            "it's",
+            "(a|b)+",
+            "aa",
+        ):
+            (ours,) = both.sqlite.execute(f"SELECT name GLOB '{pattern}' FROM (SELECT ? AS name)", [word]).fetchone()
+            sql = f"SELECT {condition} FROM (SELECT CAST(%s AS text) AS name) w"
+            assert both.postgres.execute(sql, [word]).fetchone() == (bool(ours),), word
+
     def test_ids_count_by_themselves_but_those_of_the_feeds(self, both):
         found = assert_alike(both)
 
@@ -207,13 +236,16 @@ class TestSchema:
         assert both.postgres.execute(sql).fetchall() == both.sqlite.execute(sql).fetchall() != []
 
     def test_text_is_ordered_and_folded_by_code_point_whatever_the_language_of_the_database(self, both):
-        """The default of a test's database is none of a language, so the order is asked of a column."""
         words = ["b", "B", "a", "é", "Z", "😀", "-a", "ａ", "É", "a b", "ab", "_"]
         both.postgres.execute("CREATE TEMPORARY TABLE words AS SELECT name FROM games LIMIT 0")
         for word in words:
             both.postgres.execute("INSERT INTO words VALUES (%s)", [word])
 
         assert [word for (word,) in both.postgres.execute("SELECT name FROM words ORDER BY name")] == sorted(words)
+        assert both.postgres.execute("SELECT 'a' < 'B', name < 'B' FROM words WHERE name = 'a'").fetchone() == (
+            True,
+            False,
+        )
         for word in words:
             (ours,) = both.sqlite.execute("SELECT lower(?)", [word]).fetchone()
             assert both.postgres.execute("SELECT lower(name) FROM words WHERE name = %s", [word]).fetchone() == (ours,)
