@@ -5,9 +5,9 @@ The cast: ``alice`` and ``bob`` are registered players, ``mallory`` is nobody. `
 
 import json
 import re
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from app import PARTNERS, create_app, new_installation, read_settings
 from coinslot.access import key_copy, keyring, owner, people, sessions
 from coinslot.games import games, registry
 from coinslot.installation import Installation
-from coinslot.store.db import Connection
+from coinslot.store.db import Connection, Row
 from handlers.appcharge.signature import sign
 from handlers.kit import receive
+from tests import databases
 from tests.owed import Owed
 
 MAIN_KEY = "test-main-key-0123456789"
@@ -40,7 +41,7 @@ def shared_app() -> Flask:
 
 @pytest.fixture
 def app(shared_app: Flask, tmp_path: Path) -> Iterator[Flask]:
-    installation = new_installation(read_settings({"COINSLOT_HOME": str(tmp_path / "home")}))
+    installation = new_installation(read_settings(databases.environment(tmp_path / "home")))
     shared_app.extensions |= {
         "coinslot": installation,
         "coinslot.partners": PARTNERS,
@@ -67,15 +68,7 @@ def client(app: Flask) -> FlaskClient:
 def db(installation: Installation) -> Callable[..., list[dict[str, Any]]]:
     """Rows of a query, from a connection of the test's own."""
 
-    def rows(sql: str, **values: Any) -> list[dict[str, Any]]:
-        connection = sqlite3.connect(installation.database.path)
-        connection.row_factory = sqlite3.Row
-        try:
-            return [dict(row) for row in connection.execute(sql, values)]
-        finally:
-            connection.close()
-
-    return rows
+    return partial(databases.rows, installation)
 
 
 @pytest.fixture
@@ -94,7 +87,7 @@ class Studio:
         self.token = installation.database.write_here(lambda tx: games.add(tx, slug, slug.title(), "test"))
 
     @property
-    def row(self) -> sqlite3.Row:
+    def row(self) -> Row:
         return games.find(self.installation.database.read(), self.slug)
 
     def secret(self, name: str, value: str) -> None:
@@ -150,7 +143,7 @@ def furnish(installation: Installation) -> Studio:
 
 def furnished(home: Path) -> tuple[Installation, Studio]:
     """The same in a folder, for servers that are processes of their own."""
-    installation: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+    installation: Installation = create_app(databases.environment(home)).extensions["coinslot"]
     installation.prepare()
     return installation, furnish(installation)
 

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from coinslot.ledger import events, policies, refunds, reports
 from coinslot.outbox import conversion_queue, destinations, redrives
 from coinslot.outbox.attempts import Claim, Result, claim_due, record
 from coinslot.relay.loop import Relay
+from coinslot.store.db import Connection, Row
 
 T = TypeVar("T")
 NOWHERE = "http://127.0.0.1:9/hook"  # of destinations that nothing is sent to
@@ -47,7 +47,7 @@ class Owed:
         self.credited = 0
         self.happened = 0
 
-    def write(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    def write(self, function: Callable[[Connection], T]) -> T:
         return self.installation.database.write_here(function)
 
     @property
@@ -58,7 +58,7 @@ class Owed:
         """One statement in a write of its own."""
         self.write(lambda tx: tx.execute(sql, values))
 
-    def rows(self, sql: str, **values: Any) -> list[sqlite3.Row]:
+    def rows(self, sql: str, **values: Any) -> list[Row]:
         return self.installation.database.read().execute(sql, values).fetchall()
 
     def destination(self, name: str = "game", url: str = NOWHERE, **options: Any) -> str:
@@ -72,7 +72,7 @@ class Owed:
             )
         )
 
-    def state(self, name: str = "game") -> sqlite3.Row:
+    def state(self, name: str = "game") -> Row:
         (row,) = self.rows("SELECT * FROM destinations WHERE name = :name", name=name)
         return row
 
@@ -82,7 +82,7 @@ class Owed:
     def credit(self, count: int = 1, player: str = "alice") -> list[int]:
         """Credit so many times in one write; returns the ids of the grants."""
 
-        def make(tx: sqlite3.Connection) -> list[int]:
+        def make(tx: Connection) -> list[int]:
             for _ in range(count):
                 self.credited += 1
                 wanted = a_credit(
@@ -98,7 +98,7 @@ class Owed:
         """Have so many boosts begin and convert each, in one write; returns the ids of the events."""
         game_id = self.game_id
 
-        def make(tx: sqlite3.Connection) -> list[int]:
+        def make(tx: Connection) -> list[int]:
             event_ids = []
             for _ in range(count):
                 self.happened += 1
@@ -127,7 +127,7 @@ class Owed:
     def reverse(self, grant_id: int) -> int:
         """Reverse the transaction of a grant; returns the id of the reversal's."""
 
-        def make(tx: sqlite3.Connection) -> int:
+        def make(tx: Connection) -> int:
             transaction = tx.execute(
                 "SELECT t.* FROM transactions t JOIN grants g ON g.transaction_id = t.id WHERE g.id = :id",
                 {"id": grant_id},
@@ -174,14 +174,14 @@ class Owed:
     def drain(self) -> int:
         return self.installation.new_relay().drain()
 
-    def deliveries(self, state: str | None = None) -> list[sqlite3.Row]:
+    def deliveries(self, state: str | None = None) -> list[Row]:
         return self.rows("SELECT * FROM deliveries WHERE :state IS NULL OR state = :state ORDER BY id", state=state)
 
-    def delivery(self, grant_id: int) -> sqlite3.Row:
+    def delivery(self, grant_id: int) -> Row:
         (row,) = self.rows("SELECT * FROM deliveries WHERE grant_id = :id", id=grant_id)
         return row
 
-    def attempts(self) -> list[sqlite3.Row]:
+    def attempts(self) -> list[Row]:
         return self.rows("SELECT * FROM attempts ORDER BY id")
 
     def due_in(self, delivery_id: int) -> float:

@@ -28,6 +28,8 @@ from coinslot.base import clock, csv_text
 from coinslot.base.spellings import shown
 from coinslot.games import imports, registry
 from coinslot.installation import Installation
+from coinslot.store.db import Connection
+from tests import databases
 from tests.conftest import use_key
 from tests.fakes.http import FakeServer, Reply, Request, status
 from tests.pages import serving
@@ -45,7 +47,7 @@ class Place:
 
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
-        self.environment = {"COINSLOT_HOME": str(home), **environment}
+        self.environment = {**databases.environment(home), **environment}
         self._apps: dict[tuple[str, ...], Flask] = {}
 
     def app(self) -> Flask:
@@ -89,11 +91,7 @@ class Place:
         return subprocess.run(command, capture_output=True, **how)  # type: ignore[call-overload]
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(self.home / "coinslot.db")
-        try:
-            return connection.execute(sql).fetchall()
-        finally:
-            connection.close()
+        return databases.tuples(self.home, sql)
 
     def every_byte(self) -> bytes:
         """Everything in the home folder, the log of writes included."""
@@ -490,9 +488,7 @@ def test_no_value_is_stored_in_clear_or_told(place: Place) -> None:
     output += place.run("key", "rotate").output
     output += place.run("config", "show", "demo").output
 
-    connection = sqlite3.connect(place.home / "coinslot.db")
-    dumped = "\n".join(connection.iterdump())
-    connection.close()
+    dumped = "\n".join(databases.content(place.home))
     for value in (VALUE, NEXT_VALUE):
         for spelled in (value, value.encode().hex(), base64.b64encode(value.encode()).decode()):
             assert spelled not in output
@@ -586,7 +582,7 @@ def test_key_rotate_after_a_crash_after_the_commit(place: Place, monkeypatch: py
     installation = place.installation()
     write_here = installation.database.write_here
 
-    def commit_and_crash(function: Callable[[sqlite3.Connection], Any]) -> None:
+    def commit_and_crash(function: Callable[[Connection], Any]) -> None:
         write_here(function)
         raise Crashed
 

@@ -2,9 +2,8 @@
 
 import json
 import re
-import sqlite3
 import time
-from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -13,6 +12,7 @@ from coinslot.base import clock
 from coinslot.outbox import destinations
 from handlers.commands.demo.stage import Stage, stopped_clock
 from handlers.kit.alerting import watch_and_send
+from tests import databases
 from tests.fakes.http import FakeServer, Receiver, status
 from tests.killing import flask
 from tests.owed import Owed
@@ -43,9 +43,7 @@ def served(demo):
 
 @pytest.fixture
 def rows(demo):
-    connection = sqlite3.connect(demo[0] / "coinslot.db")
-    yield lambda sql: connection.execute(sql).fetchall()
-    connection.close()
+    return partial(databases.tuples, demo[0])
 
 
 def signed_in(app, output):
@@ -181,15 +179,13 @@ def test_it_alerts_nobody(served):
 
 @pytest.mark.long
 def test_it_is_the_same_story_each_time(demo, tmp_path, monkeypatch):
-    def orders(connection):
+    def orders(home):
         sql = "SELECT external_id, player_id, gross_minor, currency FROM transactions ORDER BY id"
-        return connection.execute(sql).fetchall()
+        return databases.tuples(home, sql)
 
     assert made(tmp_path / "home", monkeypatch, "--days", "10").exit_code == 0
 
-    first, second = (sqlite3.connect(home / "coinslot.db") for home in (demo[0], tmp_path / "home"))
-    with closing(first), closing(second):
-        pairs = list(zip(orders(first), orders(second), strict=False))  # somebody may have bought meanwhile
+    pairs = list(zip(orders(demo[0]), orders(tmp_path / "home"), strict=False))  # somebody may have bought meanwhile
     assert len(pairs) > 200
     assert all(one == other for one, other in pairs)
 
@@ -199,8 +195,7 @@ def test_the_whole_of_it_has_a_month_that_was_compared(tmp_path, monkeypatch):
     result = made(tmp_path / "home", monkeypatch)
 
     assert result.exit_code == 0, result.output
-    with closing(sqlite3.connect(tmp_path / "home" / "coinslot.db")) as connection:
-        ((state, summary),) = connection.execute("SELECT state, summary FROM reconciliations").fetchall()
-        (count,) = connection.execute("SELECT count(*) FROM transactions").fetchone()
+    ((state, summary),) = databases.tuples(tmp_path / "home", "SELECT state, summary FROM reconciliations")
+    ((count,),) = databases.tuples(tmp_path / "home", "SELECT count(*) FROM transactions")
     assert (state, [each[0] for each in json.loads(summary)]) == ("done", ["missing_there", "amount_differs"])
     assert count > 1500

@@ -1,12 +1,9 @@
 """A few examples of the model test, the same in every run. ``python -m tests.model`` runs many."""
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests import databases
 from tests.model.machine import BOUGHT, Machine
 from tests.model.steps import settings_of
 
@@ -39,21 +36,8 @@ def test_what_is_wrong_is_found(fault):
         machine.settle()
         machine.turn_game(is_up=False)
         machine.award(partner="playtem", player="ben", items=BOUGHT[0], cents=0, month=0, by_payment=False)
-        change(machine.world.home / "coinslot.db", fault)
+        assert databases.change_guarded(machine.world.home, fault)
         with pytest.raises(AssertionError, match=FAULTS[fault]):
             machine.checks.end(machine.model, machine.months)
     finally:
         machine.end()
-
-
-def change(file: Path, statement: str) -> None:
-    """Run a statement that the database itself would not let pass."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        guards = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        for name, _ in guards:
-            connection.execute(f"DROP TRIGGER {name}")
-        assert connection.execute(statement).rowcount
-        for _, sql in guards:
-            connection.execute(sql)
-        connection.execute("COMMIT")

@@ -2,16 +2,16 @@
 
 import http.client
 import json
-import sqlite3
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from standardwebhooks import Webhook
 
 from app import create_app
+from tests import databases
 from tests.fakes.http import FakeServer, Reply, Request
 from tests.model.calls import GAME, SECRETS, TOKEN, Call
 from tests.model.model import Model
@@ -53,7 +53,7 @@ class World:
         self.home = folder / "home"
         self.game = Game()
         self.server = Server(self.home)
-        self._app = create_app({"COINSLOT_HOME": str(self.home)})
+        self._app = create_app(databases.environment(self.home))
         self._folder = folder
         self._token = ""
         self._model = model
@@ -89,9 +89,7 @@ class World:
         return result.stdout
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
-        with closing(sqlite3.connect(f"file:{self.home / 'coinslot.db'}?mode=ro", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(sql)]
+        return databases.rows(self.home, sql)
 
     def send(self, call: Call) -> Answer | None:
         """What the server answers to a partner; None when the call was cut off."""

@@ -29,8 +29,10 @@ from coinslot.operations.observations import Refusal
 from coinslot.operations.restore import _only_restore
 from coinslot.outbox import attempts, destinations
 from coinslot.store import db, migrations, sqlite
+from coinslot.store.db import Connection
 from handlers.appcharge.signature import sign
 from handlers.commands import operate
+from tests import databases
 from tests.killing import Process, flask
 from tests.servers import Server, until
 
@@ -46,7 +48,7 @@ class Place:
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
         self.environment = environment
-        self.app: Flask = create_app({"COINSLOT_HOME": str(home), **environment})
+        self.app: Flask = create_app({**databases.environment(home), **environment})
         self.installation: Installation = self.app.extensions["coinslot"]
         self.path = self.installation.database.path
 
@@ -56,7 +58,7 @@ class Place:
         installation.prepare()
         token = installation.database.write_here(lambda tx: games.add(tx, "demo", "Demo", "test"))
 
-        def configure(tx: sqlite3.Connection) -> None:
+        def configure(tx: Connection) -> None:
             games.set_setting(tx, installation.catalogue, "demo", "players.unknown", "create", "test")
             games.set_setting(tx, installation.catalogue, "demo", "items.unknown", "accept", "test")
             keyring.put(tx, installation.vault, games.find(tx, "demo"), "appcharge.main_key", KEY, "test")
@@ -128,11 +130,7 @@ def signed_order(order_id: str) -> tuple[bytes, dict[str, str]]:
 
 def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
     """The rows of a query, or what a statement changes in a file by hand, on a connection of its own."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        return connection.execute(sql).fetchall()
-    finally:
-        connection.close()
+    return databases.tuples(path, sql)
 
 
 def orders_in(path: Path) -> list[str]:
@@ -140,11 +138,7 @@ def orders_in(path: Path) -> list[str]:
 
 
 def content(path: Path) -> list[str]:
-    connection = sqlite3.connect(path)
-    try:
-        return list(connection.iterdump())
-    finally:
-        connection.close()
+    return databases.content(path)
 
 
 @pytest.fixture
@@ -224,7 +218,7 @@ def test_credits_go_on_during_a_copy(place, tmp_path, monkeypatch):
     place.order("before")
     credited: list[str] = []
 
-    def credit_between_steps(source: sqlite3.Connection, target: sqlite3.Connection, _: Any) -> None:
+    def credit_between_steps(source: Connection, target: Connection, _: Any) -> None:
         def after_each_step(*_: int) -> None:
             place.order(f"during {len(credited)}")  # waits for the write lock: a copy that held it would stop here
             credited.append("")
@@ -286,7 +280,7 @@ def test_copy_of_a_damaged_database_is_not_kept(place, copy):
 
 
 def test_copy_that_is_told_to_stop_leaves_nothing(place, tmp_path):
-    def fill(tx: sqlite3.Connection) -> None:
+    def fill(tx: Connection) -> None:
         for number in range(60):
             tx.execute(LARGE_ITEM, {"sku": f"large {number}"})
 
@@ -585,7 +579,7 @@ def test_copy_goes_through_a_pipe_both_ways(place, tmp_path):
     place.order("first")
     copy = subprocess.run(
         [sys.executable, "-m", "flask", "backup", "-"],
-        env=os.environ | {"COINSLOT_HOME": str(place.home)},
+        env=os.environ | databases.environment(place.home),
         capture_output=True,
         check=True,
     )
@@ -829,7 +823,7 @@ print("ends", flush=True)
 @pytest.mark.parametrize("live", ["healthy", "damaged"])
 def test_restore_that_is_killed_leaves_the_old_database_or_the_new_one(place, tmp_path, live):
     def fill(name: str) -> None:
-        def write(tx: sqlite3.Connection) -> None:
+        def write(tx: Connection) -> None:
             tx.execute("DELETE FROM items")
             tx.executemany(LARGE_ITEM, [{"sku": f"{name} {number}"} for number in range(60)])
 

@@ -20,8 +20,9 @@ from coinslot.ledger import reports
 from coinslot.operations import backup, doctor, restore
 from coinslot.operations.observations import Refusal
 from coinslot.outbox import destinations
-from coinslot.store import sqlite
+from coinslot.store.db import Row
 from handlers.commands import troubles
+from tests import databases
 from tests.conftest import use_key
 from tests.fakes.http import FakeServer
 from tests.owed import a_credit
@@ -34,13 +35,15 @@ class Patient:
 
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
-        self.app = create_app({"COINSLOT_HOME": str(home), "COINSLOT_PUBLIC_URL": "http://127.0.0.1:1", **environment})
+        self.app = create_app(
+            {**databases.environment(home), "COINSLOT_PUBLIC_URL": "http://127.0.0.1:1", **environment}
+        )
         self.installation: Installation = self.app.extensions["coinslot"]
 
     def write(self, function) -> None:
         self.installation.database.write_here(function)
 
-    def game(self) -> sqlite3.Row:
+    def game(self) -> Row:
         return games.find(self.installation.database.read(), "demo")
 
     def config(self, key: str, value: str) -> None:
@@ -219,11 +222,7 @@ def test_changed_ledger(patient):
     for number in range(8):
         credit(patient, f"order {number}")
 
-    def tamper(tx: sqlite3.Connection) -> None:
-        tx.execute("DROP TRIGGER transactions_are_never_changed")
-        tx.execute("UPDATE transactions SET gross_minor = 1")
-
-    patient.write(tamper)
+    databases.change_guarded(patient.installation, "UPDATE transactions SET gross_minor = 1")
 
     wrong = patient.lines("wrong")
     assert len(wrong) == doctor.SENTENCES + 1
@@ -414,11 +413,11 @@ def test_troubles_are_said_as_the_overview_says_them(patient, statement, words):
 
 def test_looking_changes_nothing(patient):
     credit(patient, "first")
-    before = list(sqlite.connect(patient.installation.database.path).iterdump())
+    before = databases.content(patient.installation)
 
     patient.examine()
 
-    assert list(sqlite.connect(patient.installation.database.path).iterdump()) == before
+    assert databases.content(patient.installation) == before
 
 
 def test_restored_installation_is_healthy(patient, tmp_path):

@@ -7,7 +7,7 @@ from coinslot.operations import nightly, proofs
 from coinslot.operations.backup_folder import in_use, proved
 from coinslot.relay import jobs
 from tests.conftest import furnished
-from tests.operations.test_backup import rows
+from tests.databases import change
 from tests.servers import until
 
 DAY = 86400.0
@@ -76,7 +76,7 @@ def test_one_that_found_something_or_was_cut_off_is_made_again(night):
     night.game()
     night.begun()
     assert night.due_in() == nightly.AFTER_CUT_OFF_SECONDS
-    rows(night.installation.database.path, "INSERT INTO counters VALUES (1, 'somebody', 'credited', '', '', 1)")
+    change(night.installation, "INSERT INTO counters VALUES (1, 'somebody', 'credited', '', '', 1)")
     assert night.prove().faults == 1
     assert night.due_in() == nightly.AFTER_FAULT_SECONDS
 
@@ -111,7 +111,7 @@ def test_while_one_is_under_way_none_begins(night):
 
 def test_a_relay_has_it_made_and_logs_it(tmp_path, caplog):
     installation, _ = furnished(tmp_path / "home")
-    rows(installation.database.path, "UPDATE games SET created_at = '2026-01-01T00:00:00.000000Z'")
+    change(installation, "UPDATE games SET created_at = '2026-01-01T00:00:00.000000Z'")
     folder = installation.settings.backups
     installation.new_relay().drain()
     assert not folder.exists()

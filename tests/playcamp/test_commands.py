@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import sqlite3
 import threading
 import time
 
@@ -16,6 +15,7 @@ from handlers.playcamp import simulation
 from handlers.playcamp.commands.setup import EVENT_TYPES
 from handlers.playcamp.events import conversion
 from handlers.playcamp.payments import polling, registration, sends
+from tests import databases
 from tests.fakes.game_payments import GamePayments
 from tests.fakes.http import Receiver, reset, status
 from tests.fakes.playcamp import API_KEY, PlayCamp, answers, broken, signed
@@ -738,7 +738,7 @@ def test_after_a_whole_round_no_secret_is_on_the_disk_in_clear(
 
     assert set(playcamp.payments) == {"GP-1", "GP-2"}
     on_disk = b"".join(path.read_bytes() for path in installation.database.home.iterdir() if path.name != "master.key")
-    dumped = "\n".join(sqlite3.connect(installation.database.path).iterdump())
+    dumped = "\n".join(databases.content(installation))
     made = [hook["secret"] for hook in playcamp.hooks.values()]
     assert len(made) > 3
     for value in [*own.values(), "the-next-shared-key-of-them", API_KEY.partition(":")[2], *made]:

@@ -1,7 +1,6 @@
 """``flask destination grade`` against real endpoints: a good one, and one for each thing that can be wrong."""
 
 import json
-import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from coinslot.outbox.formats import STANDARD
 from coinslot.relay import grader, webhooks
 from handlers.commands.grade import grade
 from handlers.playcamp.format import FORMAT
+from tests import databases
 from tests.conftest import Studio
 from tests.fakes.http import Handler, Receiver, Request, certificate, closed_port, huge, reset, silence, status
 from tests.server.test_example import ExampleGame
@@ -125,13 +125,11 @@ class TestGood:
     def test_every_grant_is_marked_its_ids_are_fresh_and_nothing_is_written(self, grading):
         with Receiver(proving(grading)) as endpoint:
             grading.aim(endpoint.url)
-            with sqlite3.connect(grading.installation.database.path) as connection:
-                before = list(connection.iterdump())
-                grading.run()
-                first_run = len(endpoint.requests)
-                grading.run()
-                assert list(connection.iterdump()) == before
-            connection.close()
+            before = databases.content(grading.installation)
+            grading.run()
+            first_run = len(endpoint.requests)
+            grading.run()
+            assert databases.content(grading.installation) == before
 
         assert first_run == len(endpoint.requests) - first_run == LINES
         for request in endpoint.requests:

@@ -6,7 +6,6 @@ Most tests hold the clock and drain; those with a relay that runs, in this proce
 import json
 import logging
 import random
-import sqlite3
 import statistics
 import time
 from functools import partial
@@ -18,6 +17,7 @@ from coinslot.access import keyring
 from coinslot.base import clock as coinslot_clock
 from coinslot.outbox import deliveries, destinations
 from coinslot.outbox.formats import Format
+from tests import databases
 from tests.fakes.http import (
     FakeServer,
     Receiver,
@@ -320,15 +320,12 @@ def test_a_claim_that_was_not_begun_is_given_back(owed, installation, clock, why
 
 def test_trouble_with_the_database_is_waited_out(owed, installation, caplog):
     with Receiver() as receiver, running(installation):
-        path = installation.database.path
         owed.destination(url=receiver.url)
         owed.credit()
         until(lambda: owed.deliveries("delivered"), "the first arrives")
-        connection = sqlite3.connect(path)
-        connection.execute("ALTER TABLE deliveries RENAME TO hidden")
+        databases.change(installation, "ALTER TABLE deliveries RENAME TO hidden")
         until(lambda: "the relay waits" in caplog.text, "the relay notices")
-        connection.execute("ALTER TABLE hidden RENAME TO deliveries")
-        connection.close()
+        databases.change(installation, "ALTER TABLE hidden RENAME TO deliveries")
         owed.credit()
         until(lambda: len(receiver.requests) == 2, "the second arrives")
 

@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from coinslot.store.db import SCHEMA_VERSION
+from tests import databases
 from tests.checkouts import newer
 from tests.conftest import Studio, furnished
 from tests.server.test_server import post_order
@@ -66,8 +66,8 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def version(home: Path) -> int:
-    with closing(sqlite3.connect(home / "coinslot.db")) as connection:
-        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    ((found,),) = databases.tuples(home, "PRAGMA user_version")
+    return int(found)
 
 
 def test_ready_is_said_after_the_last_step_and_nothing_is_served_before(

@@ -39,21 +39,14 @@ from coinslot.installation import Installation
 from coinslot.ledger import chain, packing
 from coinslot.ledger import credit as ledger
 from coinslot.operations import troubles
+from tests import databases
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, Studio, appcharge_headers, furnished, order
+from tests.databases import rows
 from tests.fakes.http import FakeServer, Handler, Reply, Request, nonsense, ok, raw, silence, status
 from tests.playtem.test_credit import encode, payload
 from tests.servers import ROOT, Answer, Server, Underway, path_and_query, together, until
 
 BROKEN_CALL = (OSError, http.client.HTTPException)  # what a caller sees of a server that dies
-
-
-def rows(installation: Installation, sql: str, **values: Any) -> list[dict[str, Any]]:
-    connection = sqlite3.connect(installation.database.path)
-    connection.row_factory = sqlite3.Row
-    try:
-        return [dict(row) for row in connection.execute(sql, values)]
-    finally:
-        connection.close()
 
 
 def counted(installation: Installation, partner: str = "appcharge") -> dict[str, int]:
@@ -111,14 +104,9 @@ def is_playtems_own_trouble(answer: Answer) -> bool:
 
 
 def assert_ledger_is_sound(installation: Installation) -> None:
-    connection = sqlite3.connect(installation.database.path)
-    connection.row_factory = sqlite3.Row
-    try:
+    with databases.connected(installation) as connection:
         assert list(chain.verify(connection)) == []
-        assert [row[0] for row in connection.execute("PRAGMA integrity_check")] == ["ok"]
-        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-    finally:
-        connection.close()
+    databases.assert_intact(installation)
 
 
 # What another process may do to us, and the file it does it to.

@@ -8,18 +8,18 @@ import shutil
 import signal
 import site
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import databases
 from tests.conftest import furnished
 from tests.server.test_server import signed_order
 from tests.servers import ROOT, Server, until
@@ -177,8 +177,7 @@ class Machine:
             return 0
 
     def rows(self, sql: str) -> list[Any]:
-        with closing(sqlite3.connect(self.home / "coinslot.db")) as connection:
-            return connection.execute(sql).fetchall()
+        return databases.tuples(self.home, sql)
 
     def credited(self) -> list[str]:
         return [row[0] for row in self.rows("SELECT reference FROM transactions WHERE is_test = 0 ORDER BY id")]
@@ -303,8 +302,7 @@ def test_an_upgrade_with_a_schema_step_goes_back_only_while_nothing_was_accepted
         (aside,) = (
             path for path in machine.home.glob("coinslot.db.damaged-*") if path.suffix[-4:] not in ("-wal", "-shm")
         )
-        with closing(sqlite3.connect(aside)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchall() == [(12,)]
+        assert databases.tuples(aside, "PRAGMA user_version") == [(12,)]
         count = len(orders.acknowledged)
         until(lambda: len(orders.acknowledged) > count, "the one that was put back serves", 60)
 
