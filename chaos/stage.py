@@ -19,6 +19,7 @@ from chaos.game import Game, Reader
 from chaos.judge import Evidence
 from chaos.load import Load
 from chaos.orders import MAIN_KEY, PLAYERS, PLAYTEM_SECRET, SKUS, TOKEN
+from tests import databases
 from tests.servers import ROOT, Server, until
 
 SETTLE_SECONDS = 180.0
@@ -199,7 +200,7 @@ class Stage:
 
 def environment(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("COINSLOT_")}
-    return kept | {"COINSLOT_HOME": str(home)}
+    return kept | databases.environment(home)
 
 
 def flask(home: Path, *words: str, said: str = "") -> str:

@@ -23,12 +23,19 @@ from coinslot.installation import Installation
 from coinslot.store.db import Connection, Row
 from handlers.appcharge.signature import sign
 from handlers.kit import receive
-from tests import databases
+from tests import databases, sqlite_only
 from tests.owed import Owed
 
 MAIN_KEY = "test-main-key-0123456789"
 TOKEN = "test-publisher-token"
 PLAYTEM_SECRET = "test-playtem-secret"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if databases.ENGINE != "sqlite":
+        for item in items:
+            if reason := sqlite_only.reason(item.nodeid):
+                item.add_marker(pytest.mark.skip(reason=f"SQLite alone: {reason}"))
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from coinslot.installation import Installation
-from coinslot.store.db import Connection
+if TYPE_CHECKING:
+    from coinslot.installation import Installation
 
 ENGINE = os.environ.get("COINSLOT_TEST_ENGINE", "sqlite")
 
-Where = Installation | Path
+Where: TypeAlias = "Installation | Path"
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -25,7 +25,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def connected(where: Where) -> Iterator[Connection]:
+def connected(where: Where) -> Iterator[sqlite3.Connection]:
     """A connection of the test's own, in autocommit mode."""
     home = where if isinstance(where, Path) else where.settings.home
     connection = sqlite3.connect(home / "coinslot.db" if home.is_dir() else home, isolation_level=None)

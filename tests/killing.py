@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests import databases
 from tests.servers import ROOT, until
 
 
@@ -26,7 +27,7 @@ class Process:
         self._popen = subprocess.Popen(
             [sys.executable, *map(str, arguments)],
             cwd=ROOT,
-            env=environment | {"COINSLOT_HOME": str(home)},
+            env=environment | databases.environment(home),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

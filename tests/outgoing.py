@@ -24,6 +24,7 @@ from handlers.appcharge.api.client import Client as Appcharge
 from handlers.appcharge.logins import jwks, providers
 from handlers.playcamp.api.client import Client as PlayCamp
 from handlers.playcamp.payments.source import Source
+from tests import databases
 from tests.conftest import furnish
 from tests.owed import Owed
 
@@ -44,7 +45,7 @@ class World:
     """An installation in ``home`` that may or may not call private addresses, with a delivery that is due."""
 
     def __init__(self, home: Path, private_targets: str) -> None:
-        environment = {"COINSLOT_HOME": str(home), "COINSLOT_PRIVATE_TARGETS": private_targets}
+        environment = {**databases.environment(home), "COINSLOT_PRIVATE_TARGETS": private_targets}
         self.installation: Installation = create_app(environment).extensions["coinslot"]
         self.installation.prepare()
         studio = furnish(self.installation)

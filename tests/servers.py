@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests import databases
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20.0
 STOP_SECONDS = 30.0
@@ -127,7 +129,7 @@ class Server:
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("COINSLOT_")}
         for name in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "FORWARDED_ALLOW_IPS"):
             self._environment.pop(name, None)
-        self._environment |= {"COINSLOT_HOME": str(home), **environment}
+        self._environment |= databases.environment(home) | environment
         self._log = home.parent / f"{home.name}-gunicorn-{id(self):x}.log"
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from app import create_app
+from tests import databases
 from tests.appcharge_calls import ENDPOINTS, body, is_accepted, path
 from tests.conftest import MAIN_KEY, TOKEN, Studio, appcharge_headers
 from tests.servers import Server, until
@@ -172,14 +173,14 @@ class Appcharge:
 
 def flask(home, *words, value=None):
     """A command as the owner types it, in another process than the server's."""
-    done = create_app({"COINSLOT_HOME": str(home)}).test_cli_runner().invoke(args=words, input=value)
+    done = create_app(databases.environment(home)).test_cli_runner().invoke(args=words, input=value)
     assert done.exit_code == 0, done.output
     assert value is None or value not in done.output
 
 
 def test_a_server_under_load_refuses_no_call_while_its_owner_changes_the_keys(tmp_path):
     home = tmp_path / "home"
-    installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+    installation = create_app(databases.environment(home)).extensions["coinslot"]
     installation.prepare()
     studio = Studio(installation, "demo")
     studio.secret("appcharge.main_key", MAIN_KEY)

@@ -11,6 +11,7 @@ from app import create_app
 from coinslot.access import keyring
 from coinslot.access.vault import MasterKey, Sealed, Vault, VaultError
 from coinslot.games import games
+from tests import databases
 
 
 def test_a_fresh_installation_gets_a_key_of_its_own(installation, db):
@@ -74,7 +75,7 @@ def test_nonces_never_repeat(installation, studio, db):
 
 @pytest.mark.parametrize("text", ["", "short", "é", base64.b64encode(bytes(31)).decode(), "*" * 44])
 def test_a_malformed_master_key_is_refused_by_name_and_not_shown(tmp_path, text):
-    app = create_app({"COINSLOT_HOME": str(tmp_path / "home"), "COINSLOT_MASTER_KEY": text})
+    app = create_app({**databases.environment(tmp_path / "home"), "COINSLOT_MASTER_KEY": text})
     with pytest.raises(VaultError, match="COINSLOT_MASTER_KEY") as error:
         app.extensions["coinslot"].prepare()
     assert not text or text not in str(error.value)
@@ -82,14 +83,14 @@ def test_a_malformed_master_key_is_refused_by_name_and_not_shown(tmp_path, text)
 
 def test_the_environments_key_is_used_instead_of_the_file(tmp_path):
     text = base64.b64encode(os.urandom(32)).decode()
-    environment = {"COINSLOT_HOME": str(tmp_path / "home"), "COINSLOT_MASTER_KEY": text}
+    environment = {**databases.environment(tmp_path / "home"), "COINSLOT_MASTER_KEY": text}
     installation = create_app(environment).extensions["coinslot"]
     installation.prepare()
     assert not installation.vault.path.exists()
     assert text not in repr(installation.settings)
     assert text not in repr(vars(installation.vault)["_keys"])
 
-    other = create_app({"COINSLOT_HOME": str(tmp_path / "home")}).extensions["coinslot"]
+    other = create_app(databases.environment(tmp_path / "home")).extensions["coinslot"]
     with pytest.raises(VaultError, match="no master key"):
         other.prepare()
 
@@ -106,7 +107,7 @@ def test_a_database_under_another_key_is_not_served(installation, studio):
 
 def fresh(installation):
     """Another process on the same home."""
-    other = create_app({"COINSLOT_HOME": str(installation.settings.home)}).extensions["coinslot"]
+    other = create_app(databases.environment(installation.settings.home)).extensions["coinslot"]
     other.prepare()
     return other
 

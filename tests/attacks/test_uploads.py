@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from coinslot.access import owner, sessions
+from tests import databases
 from tests.servers import ROOT, Server
 
 pytestmark = pytest.mark.long
@@ -116,7 +117,7 @@ def test_a_command_reads_a_file_of_any_size_in_little_memory(installation, studi
     process = subprocess.run(
         [sys.executable, "-c", MEASURED, sys.executable, "-m", "flask", "item", "import", "demo", str(path)],
         cwd=ROOT,
-        env={**os.environ, "COINSLOT_HOME": str(installation.settings.home)},
+        env={**os.environ, **databases.environment(installation.settings.home)},
         capture_output=True,
         text=True,
     )

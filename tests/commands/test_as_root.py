@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import databases
 from tests.conftest import furnished
 from tests.servers import ROOT
 
@@ -44,7 +45,7 @@ sys.stdin.read()
             done = subprocess.run(
                 [sys.executable, "-m", "flask", *command],
                 cwd=ROOT,
-                env=os.environ | {"COINSLOT_HOME": str(home), "COINSLOT_BACKUPS": str(backups)},
+                env=os.environ | databases.environment(home) | {"COINSLOT_BACKUPS": str(backups)},
                 capture_output=True,
                 text=True,
             )

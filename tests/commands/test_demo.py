@@ -20,7 +20,8 @@ from tests.servers import until
 
 
 def made(home, monkeypatch, *arguments):
-    monkeypatch.setenv("COINSLOT_HOME", str(home))
+    for name, value in databases.environment(home).items():
+        monkeypatch.setenv(name, value)
     return create_app({"COINSLOT_HOME": "/nonexistent"}).test_cli_runner().invoke(args=["demo", *arguments])
 
 
@@ -36,7 +37,7 @@ def demo(tmp_path_factory):
 
 @pytest.fixture
 def served(demo):
-    app = create_app({"COINSLOT_HOME": str(demo[0])})
+    app = create_app(databases.environment(demo[0]))
     yield app
     app.extensions["coinslot"].database.close()
 

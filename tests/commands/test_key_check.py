@@ -9,6 +9,7 @@ import pytest
 
 from coinslot.access import key_copy, keyring
 from coinslot.access.vault import MasterKey
+from tests import databases
 from tests.servers import ROOT
 
 
@@ -112,7 +113,7 @@ def test_on_the_command_line_it_is_refused_and_not_repeated(app, installation, s
 def test_at_a_terminal_it_is_asked_for_once_and_hidden(installation, studio):
     key = installation.vault.path.read_text().strip()
     terminal, theirs = pty.openpty()
-    environment = os.environ | {"COINSLOT_HOME": str(installation.settings.home)}
+    environment = os.environ | databases.environment(installation.settings.home)
     command = [sys.executable, "-m", "flask", "key", "check"]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)

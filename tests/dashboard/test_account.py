@@ -2,7 +2,6 @@
 
 import html
 import re
-import sqlite3
 
 import pyotp
 import pytest
@@ -10,6 +9,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from app import create_app
 from coinslot.access import owner, people, second_factor, sessions
+from tests import databases
 from tests.conftest import Browser
 from tests.pages import HOSTILE, assert_has
 
@@ -248,7 +248,7 @@ class TestMasterKey:
 
     def test_one_from_the_environment_is_explained_and_left_alone(self, tmp_path):
         key = "A" * 43 + "="
-        app = create_app({"COINSLOT_HOME": str(tmp_path / "other"), "COINSLOT_MASTER_KEY": key})
+        app = create_app({**databases.environment(tmp_path / "other"), "COINSLOT_MASTER_KEY": key})
         installation = app.extensions["coinslot"]
         installation.prepare()
         browser = Browser(app.test_client(), installation)
@@ -265,10 +265,8 @@ class TestBackup:
         assert re.search(r'filename="coinslot-[0-9T-]+Z\.db"', answer.headers["Content-Disposition"])
         assert int(answer.headers["Content-Length"]) == len(answer.data)
         (tmp_path / "copy.db").write_bytes(answer.data)
-        copy = sqlite3.connect(tmp_path / "copy.db")
-        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert copy.execute("SELECT slug FROM games").fetchall() == [("demo",)]
-        copy.close()
+        databases.assert_intact(tmp_path / "copy.db")
+        assert databases.tuples(tmp_path / "copy.db", "SELECT slug FROM games") == [("demo",)]
         assert [path.name for path in installation.settings.home.glob(".*")] == []
         assert "backup.download" in actions(db)
 

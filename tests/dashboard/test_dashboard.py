@@ -10,6 +10,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from app import create_app
 from coinslot.access import owner, sessions
 from handlers.kit import passwords
+from tests import databases
 from tests.pages import assert_has
 
 PASSWORD = "correct horse battery"
@@ -160,7 +161,9 @@ class TestLogin:
         assert cookie.partition("=")[2].partition(";")[0] not in str(row)
 
     def test_the_cookie_is_for_https_alone_where_that_is_the_address(self, tmp_path):
-        app = create_app({"COINSLOT_HOME": str(tmp_path / "https"), "COINSLOT_PUBLIC_URL": "https://pay.example.com"})
+        app = create_app(
+            {**databases.environment(tmp_path / "https"), "COINSLOT_PUBLIC_URL": "https://pay.example.com"}
+        )
         app.extensions["coinslot"].prepare()
         cookies = app.test_client().get("/login").headers.getlist("Set-Cookie")
         assert cookies

@@ -21,6 +21,7 @@ from coinslot.installation import Installation
 from coinslot.outbox import destinations
 from coinslot.outbox.formats import STANDARD
 from coinslot.relay import webhooks
+from tests import databases
 from tests.conftest import Browser, Studio, furnished
 from tests.dashboard.test_snippets import RECIPES, SHARED_KEY, changed, code
 from tests.fakes.http import closed_port
@@ -133,7 +134,7 @@ class Shop:
         self.installation = installation
         self.studio = studio
         self.server = server
-        app = create_app({"COINSLOT_HOME": str(server.home), "COINSLOT_PUBLIC_URL": server.url})
+        app = create_app({**databases.environment(server.home), "COINSLOT_PUBLIC_URL": server.url})
         self._browser = Browser(app.test_client(), installation)
         self._close = app.extensions["coinslot"].database.close
 

@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app import create_app
 from coinslot.outbox import deliveries
 from coinslot.store import counters
+from tests import databases
 from tests.conftest import Studio
 from tests.owed import Owed
 
@@ -14,7 +15,7 @@ TOKEN = "test-metrics-token"
 
 @pytest.fixture
 def app(tmp_path):
-    app = create_app({"COINSLOT_HOME": str(tmp_path / "home"), "COINSLOT_METRICS_TOKEN": TOKEN})
+    app = create_app({**databases.environment(tmp_path / "home"), "COINSLOT_METRICS_TOKEN": TOKEN})
     app.testing = False
     installation = app.extensions["coinslot"]
     installation.prepare()
@@ -44,7 +45,7 @@ def of(figures, name, **labels):
 
 def test_without_a_token_set_there_is_no_such_page(tmp_path):
     for environment in ({}, {"COINSLOT_METRICS_TOKEN": ""}):
-        app = create_app({"COINSLOT_HOME": str(tmp_path / "none"), **environment})
+        app = create_app({**databases.environment(tmp_path / "none"), **environment})
         for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
             assert app.test_client().get("/metrics", headers=headers).status_code == 404
 

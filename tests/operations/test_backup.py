@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -527,10 +526,9 @@ def test_older_copy_is_brought_up_to_date(place, copy_of_first, monkeypatch):
 
 
 def test_copy_with_other_pages_goes_into_a_running_database(place, copy_of_first):
-    connection = sqlite3.connect(copy_of_first, isolation_level=None)
-    connection.execute("PRAGMA page_size = 8192")
-    connection.execute("VACUUM")
-    connection.close()
+    with databases.connected(copy_of_first) as connection:
+        connection.execute("PRAGMA page_size = 8192")
+        connection.execute("VACUUM")
 
     place.restore(copy_of_first)
 

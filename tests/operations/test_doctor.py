@@ -1,7 +1,6 @@
 """``flask doctor``: what it calls ok, a warning and WRONG, in whatever state it finds the installation."""
 
 import os
-import sqlite3
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -138,8 +137,8 @@ def test_nothing_is_made_where_nothing_is(tmp_path):
         (lambda path: path.write_bytes(b""), "coinslot.db"),
         (lambda path: path.write_bytes(b"spoilt" * 1000), "coinslot.db"),
         (lambda path: path.write_bytes(path.read_bytes()[: -8 * 4096] + os.urandom(8 * 4096)), "damaged"),
-        (lambda path: execute(path, "PRAGMA user_version = 999"), "newer"),
-        (lambda path: execute(path, "PRAGMA user_version = 0"), "older"),
+        (lambda path: databases.change(path, "PRAGMA user_version = 999"), "newer"),
+        (lambda path: databases.change(path, "PRAGMA user_version = 0"), "older"),
     ],
 )
 def test_database_that_cannot_be_used(patient, spoil, wrong):
@@ -153,12 +152,6 @@ def test_database_that_cannot_be_used(patient, spoil, wrong):
     assert patient.says("wrong", wrong)
     assert patient.says("ok", "master key")
     assert path.exists() == was_there
-
-
-def execute(path: Path, sql: str) -> None:
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute(sql)
-    connection.close()
 
 
 @pytest.mark.parametrize("text", ["not Base64!", "c2hvcnQ=", ""])

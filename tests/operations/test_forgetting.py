@@ -20,6 +20,7 @@ from coinslot.operations.backup import backup
 from coinslot.operations.restore import restore
 from coinslot.outbox.attempts import Claim
 from coinslot.payments import parsing, store
+from tests import databases
 from tests.conftest import Studio, appcharge_headers, order
 from tests.owed import Owed
 from tests.pages import text_of
@@ -295,7 +296,7 @@ class TestRestore:
         if content is not None:
             (home / "coinslot.db").write_bytes(content)
 
-        fresh = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+        fresh = create_app(databases.environment(home)).extensions["coinslot"]
         assert restore(fresh.database, fresh.vault, copy).forgotten == 1
 
         assert files_with(home, EMAIL) == []

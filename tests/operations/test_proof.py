@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import stat
 import subprocess
 from collections import Counter
@@ -26,6 +25,7 @@ from coinslot.operations.proof_process import Running
 from coinslot.store.db import SCHEMA_VERSION
 from handlers import health
 from handlers.kit import troubles
+from tests import databases
 from tests.killing import Process, flask
 from tests.ledger.test_refunds import Desk
 from tests.operations.test_backup import KEY, Place, orders_in, rows, spoil_last
@@ -95,16 +95,15 @@ def names(place):
 def change(file, script, keeps_triggers=False):
     """Change a copy by hand, as nobody should, and put back what protects it."""
     triggers = [sql for (sql,) in rows(file, "SELECT sql FROM sqlite_schema WHERE type = 'trigger'")]
-    connection = sqlite3.connect(file, isolation_level=None)
-    connection.execute("PRAGMA foreign_keys = OFF")
-    connection.executescript(WITHOUT_TRIGGERS)
-    connection.executescript(script)
-    if not keeps_triggers:
-        have = {row[0] for row in connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'trigger'")}
-        for sql in triggers:
-            if sql not in have:
-                connection.execute(sql)
-    connection.close()
+    with databases.connected(file) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.executescript(WITHOUT_TRIGGERS)
+        connection.executescript(script)
+        if not keeps_triggers:
+            have = {row[0] for row in connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'trigger'")}
+            for sql in triggers:
+                if sql not in have:
+                    connection.execute(sql)
 
 
 # What is made --------------------------------------------------------------------------------------------------

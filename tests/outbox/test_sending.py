@@ -9,6 +9,7 @@ import pytest
 
 from app import create_app
 from coinslot.outbox import deliveries, destinations, redrives
+from tests import databases
 from tests.conftest import MAIN_KEY, PLAYTEM_SECRET, TOKEN, Studio, appcharge_headers, order
 from tests.fakes.http import Receiver, after, status
 from tests.killing import flask
@@ -23,7 +24,7 @@ class Shop:
     def __init__(self, home, receiver):
         self.home = home
         self.receiver = receiver
-        self.installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+        self.installation = create_app(databases.environment(home)).extensions["coinslot"]
         self.installation.prepare()
         studio = Studio(self.installation, "demo")
         studio.secret("appcharge.main_key", MAIN_KEY)

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from app import create_app
+from tests import databases
 from tests.servers import ROOT, needs
 
 RULES = ROOT / "deploy/prometheus-alerts.yml"
@@ -37,7 +38,7 @@ def test_every_rule_says_for_how_long_how_severe_and_what_to_do():
 
 
 def test_every_figure_that_a_rule_names_exists(tmp_path):
-    app = create_app({"COINSLOT_HOME": str(tmp_path / "home"), "COINSLOT_METRICS_TOKEN": TOKEN})
+    app = create_app({**databases.environment(tmp_path / "home"), "COINSLOT_METRICS_TOKEN": TOKEN})
     installation = app.extensions["coinslot"]
     installation.prepare()
     installation.database.write_here(

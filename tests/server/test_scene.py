@@ -6,6 +6,7 @@ import re
 import pytest
 
 from app import create_app
+from tests import databases
 from tests.conftest import appcharge_headers, furnished, order
 from tests.fakes.http import FakeServer
 from tests.killing import flask
@@ -65,7 +66,7 @@ def test_each_is_named_with_its_money_sent_once_and_over_when_it_is_mended(scene
 
     with FakeServer(lambda request: (200, {})) as hook:
         target = hook.url.replace("http://", "json://")
-        runner = create_app({"COINSLOT_HOME": str(installation.settings.home)}).test_cli_runner()
+        runner = create_app(databases.environment(installation.settings.home)).test_cli_runner()
         assert runner.invoke(args=["alert", "add", "main"], input=target).exit_code == 0
         for later_seconds in (0, 130, 140, 150):
             process = flask(installation.settings.home, "relay", "--once", later_seconds=later_seconds)

@@ -523,7 +523,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Start as gunicorn's master does, which must fail; returns what it says."""
 
     def start(home: Path, **environment: str) -> str:
-        for name, value in {"COINSLOT_HOME": str(home), **environment}.items():
+        for name, value in {**databases.environment(home), **environment}.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(SystemExit) as caught:
             conf()["on_starting"](SimpleNamespace())

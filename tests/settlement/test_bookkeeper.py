@@ -18,6 +18,7 @@ from coinslot.settlement import closing as months_closing
 from coinslot.settlement import documents
 from coinslot.settlement.lines import totals
 from coinslot.settlement.months import SettlementError, closed_month
+from tests import databases
 from tests.bookkeeper import (
     DECIMALS,
     Agreed,
@@ -218,7 +219,7 @@ def check(studio: RandomStudio) -> None:
 
 
 def try_one(seed: int, home: Any) -> None:
-    app = create_app({"COINSLOT_HOME": str(home)})
+    app = create_app(databases.environment(home))
     installation = app.extensions["coinslot"]
     installation.prepare()
     studio = Studio(installation, "demo")

@@ -12,6 +12,7 @@ from coinslot.operations import forgetting
 from coinslot.outbox import destinations, redrives
 from coinslot.store import portions
 from coinslot.store.db import BusyError
+from tests import databases
 from tests.conftest import Studio, appcharge_headers, order
 from tests.fakes.playcamp import signed, sponsor_event
 from tests.owed import Owed
@@ -237,7 +238,7 @@ def slowest_order(server, until_done, name):
 @pytest.mark.long
 @pytest.mark.parametrize("what", ["players", "webhook"])
 def test_orders_are_answered_beside_bulk_calls(tmp_path, what):
-    installation = new_installation(read_settings({"COINSLOT_HOME": str(tmp_path / "home")}))
+    installation = new_installation(read_settings(databases.environment(tmp_path / "home")))
     installation.prepare()
     studio = Studio(installation, "demo")
     studio.secret("appcharge.main_key", "test-main-key-0123456789")

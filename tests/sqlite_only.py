@@ -1,0 +1,34 @@
+"""What is tested on SQLite alone: a file or one test of it, and why.
+
+With ``COINSLOT_TEST_ENGINE=postgres`` these are skipped, and nothing else is.
+"""
+
+FILES = "it damages, copies, moves or measures the database file itself"
+KEY_FILE = "PostgreSQL takes the master key from the environment, never from a file"
+
+SQLITE_ONLY = {
+    "chaos/test_judge.py": "the judge reads the file by itself, with no line of Coinslot",
+    "chaos/test_scenes.py": "the judge reads the file by itself, with no line of Coinslot",
+    "commands/test_as_root.py": "it is about who owns the files that commands make",
+    "commands/test_commands.py::test_simulate_from_a_copy_with_another_key_is_a_surprise": FILES,
+    "operations/test_doctor.py::test_database_that_cannot_be_used": FILES,
+    "operations/test_follower.py": "Litestream copies SQLite files",
+    "operations/test_forgetting.py::test_deleted_content_leaves_the_pages_of_every_connection": FILES,
+    "operations/test_forgetting.py::test_the_wal_is_cut_once_its_readers_let_go": FILES,
+    "server/test_follower.py": "Litestream copies SQLite files",
+    "server/test_durable.py": "it watches the system calls that put the WAL on the disk",
+    "server/test_readiness.py": FILES,
+    "server/test_server.py::TestStart::test_a_newer_schema_is_refused_in_one_line_and_nothing_is_served": FILES,
+    "server/test_server.py::TestStart::test_a_file_that_is_no_database_is_refused_and_left_alone": FILES,
+    "server/test_server.py::TestStart::test_another_programs_database_is_refused_and_left_alone": FILES,
+    "server/test_upgrade.py": "the wrapper copies the file before it tries a release, and puts it back",
+    "store/test_checkpoints.py": "PostgreSQL makes its own checkpoints",
+    "store/test_db.py": "the engine itself; PostgreSQL's has tests of its own",
+    "store/test_lock.py": "the lock file of one machine",
+}
+
+
+def reason(node_id: str) -> str | None:
+    """Why pytest's ``tests/FILE.py::Class::test[values]`` is for SQLite alone; None where it is for both engines."""
+    file, _, name = node_id.removeprefix("tests/").partition("::")
+    return SQLITE_ONLY.get(file) or SQLITE_ONLY.get(f"{file}::{name.partition('[')[0]}")
