@@ -20,6 +20,7 @@ from coinslot.store.postgres import ddl
 from coinslot.store.postgres.connection import (
     PostgresConnection,
     PostgresError,
+    PostgresIntegrityError,
     Result,
     WritingConnection,
     _PlainCursor,
@@ -305,15 +306,30 @@ def create_schema(raw: "psycopg.Connection[Any]", schema: str = "coinslot") -> N
 
 
 def _migrate(raw: "psycopg.Connection[Any]") -> None:
+    """Bring the tables to this code's version: all steps in one transaction. The caller holds the lock.
+
+    Raises :class:`SchemaError` for a version that cannot be migrated, and when a step would leave a row that refers to
+    none. Then the tables are as they were, and the code that made them can still serve them.
+    """
     (version,) = raw.execute("SELECT version FROM engine").fetchone()  # type: ignore[misc]
     if not db.OLDEST_VERSION <= version <= db.SCHEMA_VERSION:
         raise SchemaError(db.version_trouble(version))
-    with raw.transaction():
-        connection = _Steps(raw)
-        for step in range(version + 1, db.SCHEMA_VERSION + 1):
-            migrations.MIGRATIONS[step](cast(Connection, connection))
-        connection.send()
-        raw.execute("UPDATE engine SET version = %s", [db.SCHEMA_VERSION])
+    if version == db.SCHEMA_VERSION:
+        return
+    steps = f"steps from schema version {version} to {db.SCHEMA_VERSION}"
+    log.info("%s: nothing is served until they have ended; stopped before that, the tables stay as they are", steps)
+    began_at = time.monotonic()
+    try:
+        with raw.transaction():
+            connection = _Steps(raw)
+            for step in range(version + 1, db.SCHEMA_VERSION + 1):
+                migrations.MIGRATIONS[step](cast(Connection, connection))
+            connection.add(ddl.PUT_BACK)
+            connection.send()
+            raw.execute("UPDATE engine SET version = %s", [db.SCHEMA_VERSION])
+    except PostgresIntegrityError as error:
+        raise SchemaError(f"the {steps} failed: {error}") from None
+    log.info("%s: done in %.1f s", steps, time.monotonic() - began_at)
 
 
 class _Steps(WritingConnection):

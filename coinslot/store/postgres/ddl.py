@@ -8,7 +8,7 @@
 * A generated column is stored, ``GLOB`` is a regular expression, ``STRICT`` and ``WITHOUT ROWID`` have no counterpart.
 * A trigger that refuses calls one function with its sentence. Where rows are never deleted, TRUNCATE is refused too,
   which fires no trigger of a row.
-* A table that a step makes anew keeps the foreign keys of others to it, and goes on counting.
+* A table that a step makes anew goes on counting, and others refer to it again once :data:`PUT_BACK` has run.
 """
 
 import re
@@ -40,24 +40,25 @@ PUT_ASIDE = """DO $$
 DECLARE
     found record;
 BEGIN
-    CREATE TEMPORARY TABLE IF NOT EXISTS coinslot_aside (place oid, target text, name text, definition text)
-        ON COMMIT DROP;
+    CREATE TEMPORARY TABLE IF NOT EXISTS coinslot_aside (place oid, name text, definition text) ON COMMIT DROP;
     FOR found IN SELECT conrelid AS place, conname AS name, pg_get_constraintdef(oid) AS definition FROM pg_constraint
                  WHERE contype = 'f' AND confrelid = to_regclass('{table}') LOOP
-        INSERT INTO coinslot_aside VALUES (found.place, '{table}', found.name, found.definition);
+        INSERT INTO coinslot_aside VALUES (found.place, found.name, found.definition);
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', CAST(found.place AS regclass), found.name);
     END LOOP;
 END $$"""
+# At the end of a transaction with statements of :func:`derived`: those foreign keys hold again, unless their own table
+# is gone. Each is checked; like SQLite, which looks at all of them once the steps have ended.
 PUT_BACK = """DO $$
 DECLARE
     found record;
 BEGIN
     IF to_regclass('pg_temp.coinslot_aside') IS NOT NULL THEN
-        FOR found IN SELECT a.* FROM coinslot_aside a JOIN pg_class c ON c.oid = a.place WHERE a.target = '{table}' LOOP
+        FOR found IN SELECT a.* FROM coinslot_aside a JOIN pg_class c ON c.oid = a.place LOOP
             EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I %s',
                            CAST(found.place AS regclass), found.name, found.definition);
         END LOOP;
-        DELETE FROM coinslot_aside WHERE target = '{table}';
+        DROP TABLE coinslot_aside;
     END IF;
 END $$"""
 # SQLite knows a trigger by its name alone.
@@ -116,8 +117,7 @@ def _derived(statement: str) -> Iterator[str]:
         yield _columns(statement)
     elif kind == "ALTER TABLE":
         yield _columns(statement)
-        if renamed := re.search(r"\bRENAME\s+TO\s+(\w+)", statement):
-            yield PUT_BACK.format(table=renamed[1])
+        if re.search(r"\bRENAME\s+TO\b", statement):
             yield RESUME_IDS
     elif kind == "DROP TABLE":
         yield PUT_ASIDE.format(table=statement.split()[-1])

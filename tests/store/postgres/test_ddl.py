@@ -44,7 +44,7 @@ class Pair(NamedTuple):
         """Statements as a step of the schema has them."""
         self.sqlite.executescript(script)
         with self.postgres.transaction():
-            for statement in ddl.derived(script):
+            for statement in [*ddl.derived(script), ddl.PUT_BACK]:
                 self.postgres.execute(statement)
 
     def outcomes(self, sql: str, values: dict[str, Any] | None = None) -> tuple[str, str]:
@@ -442,6 +442,17 @@ class TestSteps:
                 sql = f"SELECT {names} FROM {table} ORDER BY 1"
                 assert made.postgres.execute(sql).fetchall() == made.sqlite.execute(sql).fetchall()
             assert counting(made) == ids | ({"made_up"} if name == "a new table" else set())
+
+    def test_a_foreign_key_that_no_longer_holds_is_noticed_in_the_end(self, template):
+        import psycopg
+
+        with pair(template) as made:
+            made.run(PARENTS)
+
+            with pytest.raises(psycopg.errors.ForeignKeyViolation, match="sessions_person_id_fkey"):
+                made.run(STEPS["a table made anew"].replace("FROM people;", "FROM people WHERE id <> 41;"))
+            with pytest.raises(psycopg.errors.UndefinedTable):
+                made.run("DROP TABLE people")
 
     def test_a_new_trigger_refuses_the_same(self, template):
         with pair(template) as made:
