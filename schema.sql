@@ -11,7 +11,10 @@
 --     unit is in usd_unit. NULL means "the partner did not say", never 0.
 --   * One process writes at a time (coinslot/store/db.py), so a SELECT inside a write sees the state it will commit on.
 --
--- This file describes a new database. An older file is brought here by the numbered steps in coinslot/store/migrations.py.
+-- PostgreSQL's tables are made from this text by a few rules (coinslot/store/postgres/ddl.py). One comment counts there:
+-- the ids of a table whose id says "from sequences" are given by us and do not count by themselves.
+--
+-- This file describes a new database. An older one is brought here by the numbered steps in coinslot/store/migrations.py.
 
 -- What the installation knows about itself, one fact per row:
 --   vault.key_id          id of the master key every sealed value is under

@@ -45,6 +45,7 @@ folder=$1 programs=$2; shift 2
 echo $pid >"$folder/pid"
 while read -r _; do :; done
 kill -QUIT $pid 2>/dev/null
+kill -CONT $pid 2>/dev/null  # a test may have stopped it
 wait $pid
 rm -rf "$folder"
 """
