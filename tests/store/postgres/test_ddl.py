@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from coinslot.games.registry import LONGEST_ID
 from coinslot.store.db import SCHEMA_FILE
 from coinslot.store.postgres import ddl
 from tests import postgres
@@ -31,6 +32,8 @@ ODD_TEXTS = (
     "2026-01\n",
     "x2026-01",
 )
+
+WIDE = [chr(code) for code in range(0x1F300, 0x1F600)]  # four bytes each
 
 
 class Pair(NamedTuple):
@@ -326,6 +329,28 @@ class TestRefusals:
                         tried += 1
                     assert seen == {"", "CHECK"}, check
         assert tried > 500
+
+    def test_two_of_the_longest_ids_fit_into_each_index(self, empty, catalog):
+        """PostgreSQL refuses a row with more than 2,704 bytes in an index; SQLite has no such limit."""
+        chance = random.Random(1)
+        tried = 0
+        with empty.unguarded():
+            for table, columns in catalog.columns.items():
+                checks = checks_of(empty, table)
+                base = base_row(empty, table, columns, checks)
+                checked = {name for check in checks for name in check.columns}
+                free = {each.name for each in columns if each.type == "text" and not each.generated} - checked
+                indexed = [catalog.primary_keys[table], *(key[1:] for key in catalog.unique_keys if key[0] == table)]
+                for sql in catalog.indexes.values():
+                    if f" ON {table} " in sql:
+                        indexed.append(re.findall(r"\w+", sql.partition(f" ON {table} ")[2].partition(" WHERE ")[0]))
+                for names in indexed:
+                    ids = [name for name in names if name in free][-2:]
+                    # Compressible texts would take less. What stands after an id, such as an amount, is short.
+                    row = base | {name: "".join(chance.choices(WIDE, k=LONGEST_ID)) + "x" * 80 for name in ids}
+                    assert _outcome_of_postgres(empty.superuser, insertion(table, row), row) == "", (table, names)
+                    tried += len(ids)
+        assert tried > 100
 
     def test_each_guarded_table_refuses_the_same_changes_with_the_same_sentence(self, empty, catalog):
         seen = set()
