@@ -31,6 +31,8 @@ from coinslot.outbox.destinations import is_down
 from coinslot.store import counters, queries
 from coinslot.store.db import Connection, Database, Row
 
+_to_json = json.JSONEncoder().encode
+
 
 def report(
     database: Database,
@@ -93,7 +95,7 @@ def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
     the first that applies. The caller's write is rolled back, and the same report may succeed later.
     """
     lines = merged(wanted.lines)
-    state = _read_state(tx, wanted)
+    state = _read_state(tx, wanted, lines)
     known = aliases.find(tx, wanted) if state["may_be_known"] else None
     if known is not None:
         return _repeat(tx, wanted, known, state)
@@ -110,7 +112,7 @@ def credit(tx: Connection, wanted: Credit, rules: Rules) -> Credited:
             raise RefusedError("unknown_player")
         if rules.unknown_player == "create":
             registry.register_player(tx, wanted.game_id, wanted.player_id)
-    if rules.unknown_item == "reject":
+    if rules.unknown_item == "reject" and state["may_have_unknown_items"]:
         unknown = registry.first_unknown_item(tx, wanted.game_id, (sku for sku, _ in lines))
         if unknown is not None:
             raise RefusedError("unknown_item", unknown)
@@ -184,7 +186,7 @@ def _figures(wanted: Credit, lines: list[tuple[str, int]]) -> dict[tuple[str, st
     return amounts
 
 
-def _read_state(tx: Connection, wanted: Credit) -> Row:
+def _read_state(tx: Connection, wanted: Credit, lines: list[tuple[str, int]]) -> Row:
     """All that a credit asks the database, in one statement: nobody else can write meanwhile."""
     # Plus signs: see transaction_keys_signature in schema.sql. Without them this takes ten times as long.
     shared = dict(wanted.known_by)
@@ -196,6 +198,9 @@ def _read_state(tx: Connection, wanted: Credit) -> Row:
                (SELECT grant_hash FROM grants ORDER BY id DESC LIMIT 1) AS last_grant_hash,
                (SELECT value FROM installation WHERE name = 'restored_at') AS restored_at,
                EXISTS (SELECT 1 FROM players WHERE game_id = :game_id AND player_id = :player_id) AS has_player,
+               EXISTS (SELECT 1 FROM json_each(:skus) s
+                       WHERE NOT EXISTS (SELECT 1 FROM items i WHERE i.game_id = :game_id AND i.sku = s.value))
+                   AS may_have_unknown_items,
                EXISTS (SELECT 1 FROM destinations WHERE game_id = :game_id AND state <> 'removed') AS has_destinations,
                EXISTS (SELECT 1 FROM refunds
                        WHERE game_id = :game_id AND partner = :partner AND outcome = 'waiting') AS has_waiting_refunds,
@@ -212,6 +217,7 @@ def _read_state(tx: Connection, wanted: Credit) -> Row:
                    AS may_be_known""",
         {
             **vars(wanted),
+            "skus": _to_json([sku for sku, _ in lines]),
             "kind_1": kinds[0],
             "value_1": shared.get(kinds[0] or ""),
             "kind_2": kinds[1],

@@ -55,8 +55,11 @@ def insert(
     unhashed = {"request_id": request_ids.current(), "grant_hash": chain.grant_hash(previous_hash, row, entries)}
     queries.insert(tx, "grants", row | unhashed)
     tx.executemany(
-        "INSERT INTO entries (grant_id, sku, quantity, policy) VALUES (?, ?, ?, ?)",
-        [(grant_id, *entry) for entry in entries],
+        "INSERT INTO entries (grant_id, sku, quantity, policy) VALUES (:grant_id, :sku, :quantity, :policy)",
+        [
+            {"grant_id": grant_id, "sku": sku, "quantity": quantity, "policy": policy}
+            for sku, quantity, policy in entries
+        ],
     )
 
 

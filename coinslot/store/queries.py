@@ -27,7 +27,9 @@ def get(connection: Connection, column: str, table: str, **key: Any) -> Any:
 
 def insert(tx: Connection, table: str, columns: Mapping[str, Any], ending: str = "") -> Row | None:
     """Insert a row, column -> value. ``ending`` is an ON CONFLICT or RETURNING clause; returns the row it returns."""
-    found: Row | None = tx.execute(_insert_sql(table, tuple(columns), ending), columns).fetchone()
+    inserted = tx.execute(_insert_sql(table, tuple(columns), ending), columns)
+    # A row is fetched only where there may be one: over a network the statement then goes out with the next one.
+    found: Row | None = inserted.fetchone() if "RETURNING" in ending else None
     return found
 
 

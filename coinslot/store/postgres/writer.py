@@ -56,12 +56,11 @@ class Transactions:
 
     def commit(self) -> None:
         """Raises :class:`DatabaseError` when it is not certain that everything is committed and copied."""
-        self.connection.add(f"SELECT pg_notify('{CHANNEL}', '')")
-        self.connection.send()
         self._warnings.clear()
+        self.connection.add(f"SELECT pg_notify('{CHANNEL}', '')")
+        self.connection.add("COMMIT")
         try:
-            with known_errors():
-                self._raw.execute("COMMIT")
+            self.connection.send()
         except PostgresError as error:
             raise DatabaseError(f"it is not known whether this was committed: {error}") from error
         if NOT_COPIED in self._warnings:
