@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import time_machine
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -29,6 +28,10 @@ from tests.owed import Owed
 MAIN_KEY = "test-main-key-0123456789"
 TOKEN = "test-publisher-token"
 PLAYTEM_SECRET = "test-playtem-secret"
+
+
+def pytest_configure() -> None:
+    databases.check_engine()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,6 +63,15 @@ def app(shared_app: Flask, tmp_path: Path) -> Iterator[Flask]:
     installation.database.close()
 
 
+@pytest.fixture(autouse=databases.IS_POSTGRES)
+def _drop_databases() -> Iterator[None]:
+    """Databases that the test, and no fixture of its module, has made are dropped once nothing uses them."""
+    before = databases.postgres.homes()
+    yield
+    for home in databases.postgres.homes() - before:
+        databases.postgres.drop(home)
+
+
 @pytest.fixture
 def installation(app: Flask) -> Installation:
     found: Installation = app.extensions["coinslot"]
@@ -81,7 +93,7 @@ def db(installation: Installation) -> Callable[..., list[dict[str, Any]]]:
 @pytest.fixture
 def clock() -> Iterator[Any]:
     """One clock for everything, standing still until the test moves it."""
-    with time_machine.travel(time.time(), tick=False) as traveller:
+    with databases.travel(time.time()) as traveller:
         yield traveller
 
 

@@ -26,14 +26,14 @@ STANDS = 130.0  # seconds after which what was seen is sent
 COMPOSES = """
 import sys
 from functools import partial
-import time_machine
+from tests import databases
 from app import create_app
 from coinslot.operations.alerts import watch
 from handlers.kit import alerting, troubles
 
 app = create_app()
 installation = app.extensions["coinslot"]
-with app.app_context(), time_machine.travel(__import__("time").time() + float(sys.argv[1])):
+with app.app_context(), databases.later(float(sys.argv[1])):
     found = alerting.worth_sending(troubles.list_troubles(installation))
     watch.look(installation.database, found, partial(alerting.compose, "http://here"))
 print("composed", flush=True)

@@ -3,7 +3,6 @@
 import time
 
 import pytest
-import time_machine
 
 from coinslot.base import clock as coinslot_clock
 from coinslot.outbox import attempts, deliveries
@@ -11,6 +10,7 @@ from coinslot.outbox.attempts import Result
 from coinslot.payments import payment_queue as queue
 from coinslot.relay import due_times, jobs
 from coinslot.relay.jobs import JobError
+from tests import databases
 from tests.fakes.http import Receiver, status
 from tests.owed import running
 from tests.servers import until
@@ -68,7 +68,7 @@ def test_a_clock_that_runs_ahead_while_an_attempt_is_recorded_puts_it_off_no_fur
 def test_a_clock_that_ran_ahead_for_a_moment_between_two_signs_of_life_is_noticed(owed, receiver):
     receiver.script[:] = [status(500), status(200)]
     owed.destination(url=receiver.url)
-    with time_machine.travel(time.time(), tick=True) as clock, running(owed.installation):
+    with databases.travel(time.time(), tick=True) as clock, running(owed.installation):
         until(lambda: deliveries.is_relay_running(owed.installation.database.read()), "the relay runs")
         clock.shift(3600)
         owed.credit()

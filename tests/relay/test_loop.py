@@ -11,7 +11,6 @@ import time
 from functools import partial
 
 import pytest
-import time_machine
 
 from coinslot.access import keyring
 from coinslot.base import clock as coinslot_clock
@@ -386,7 +385,7 @@ def test_without_its_secret_nothing_is_sent(owed, clock, caplog, sql, detail):
 def test_old_deliveries_are_deleted_by_a_job_of_the_relay(owed, installation):
     with Receiver() as receiver:
         owed.destination(url=receiver.url)
-        with time_machine.travel(time.time() - 31 * 86400, tick=True):
+        with databases.travel(time.time() - 31 * 86400, tick=True):
             owed.credit(3)
             owed.drain()
         owed.credit()
@@ -463,7 +462,7 @@ def test_kill_9_loses_nothing_and_leaves_nothing_stuck(owed, installation, step)
                 else:
                     process.kill_after(0.15, random.Random(number))
         assert owed.rows("SELECT id FROM deliveries WHERE leased_until IS NOT NULL") or not step
-        with time_machine.travel(time.time() + 6.5, tick=True):
+        with databases.travel(time.time() + 6.5, tick=True):
             owed.drain()
         committed = {row["webhook_id"] for row in owed.deliveries()}
         assert {row["state"] for row in owed.deliveries()} == {"delivered"}

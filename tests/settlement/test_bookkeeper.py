@@ -11,7 +11,6 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-import time_machine
 
 from app import create_app
 from coinslot.settlement import closing as months_closing
@@ -224,7 +223,7 @@ def try_one(seed: int, home: Any) -> None:
     installation.prepare()
     studio = Studio(installation, "demo")
     studio.item("coins")
-    with closing(installation.database), time_machine.travel("2026-12-20T12:00:00Z", tick=False) as clock:
+    with closing(installation.database), databases.travel("2026-12-20T12:00:00Z") as clock:
         found = RandomStudio(seed, Books(installation, studio), clock)
         found.run()
         check(found)
