@@ -1,13 +1,14 @@
 """Checks of the machine, the files and the settings; nothing is changed, and a missing file is not made.
 
 Each check works by itself, also when the key is wrong, the schema newer, or the file missing or damaged. It yields
-troubles, and sentences on what is well. Those under "slow" are for ``flask doctor`` alone.
+troubles, and sentences on what is well. Those under "slow" are for ``flask doctor`` alone. What only one engine has is
+in ``sqlite_checks.py`` and ``postgres_checks.py``.
 """
 
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from importlib import import_module
+from types import ModuleType
 from urllib.parse import urlsplit
 
 import urllib3
@@ -19,31 +20,10 @@ from coinslot.base.settings import Settings
 from coinslot.games.games import Games
 from coinslot.ledger import chain
 from coinslot.operations import backup_folder, certificate, forgetting
-from coinslot.operations.findings import (
-    LEAST_FREE_BYTES,
-    LITTLE_FREE_BYTES,
-    LOOK,
-    NOTE,
-    WRONG,
-    Checked,
-    Trouble,
-)
-from coinslot.store import engine as sqlite
-from coinslot.store.checkpoints import LARGE_FOLLOWED_BYTES
-from coinslot.store.connection import is_followed
-from coinslot.store.db import (
-    SCHEMA_VERSION,
-    Connection,
-    Database,
-    DatabaseError,
-    EngineError,
-    version_trouble,
-)
-from coinslot.store.sqlite import LARGE_WAL_BYTES, MINIMUM_SQLITE, connect, file_version
+from coinslot.operations.findings import LITTLE_FREE_BYTES, LOOK, NOTE, SENTENCES, WRONG, Checked, Trouble, size_text
+from coinslot.store.db import Connection, Database
 
 CHAIN_ROWS = 100_000  # newest transactions whose hashes are checked
-LARGEST_FOLLOWED_BYTES = 4 * LARGE_FOLLOWED_BYTES  # of the WAL, above which neither Litestream nor the server gets on
-SENTENCES = 5  # about one thing; the rest is counted
 EARLIEST_YEAR, LATEST_YEAR = "2024", "2100"
 CLOCK_SLACK_SECONDS = 60
 SET_CLOCK = "Compare it with a time server: timedatectl"
@@ -59,8 +39,7 @@ def folder(settings: Settings, database: Database, vault: Vault) -> Iterator[Che
         return
     owner_id = home.stat().st_uid
     is_tidy = True
-    paths = [home, database.path, Path(f"{database.path}-wal"), vault.path, vault.next_path]
-    for path in (*paths, home / "write.lock", home / forgetting.FILE):
+    for path in (home, *database.files(), vault.path, vault.next_path, home / forgetting.FILE):
         try:
             status = path.stat()
         except FileNotFoundError:
@@ -107,52 +86,28 @@ def master_key(vault: Vault, facts: Mapping[str, str] | None) -> Iterator[Checke
 
 
 def engine(database: Database) -> Iterator[Checked]:
-    """Which Coinslot this is, and whether its SQLite is new enough."""
+    """Which Coinslot this is, and whether it may rely on its engine."""
     yield f"Coinslot {__version__}"
-    if sqlite.VERSION_INFO < MINIMUM_SQLITE:
-        yield Trouble("engine", WRONG, f"SQLite {sqlite.VERSION} is too old; 3.37 or newer is needed.")
-    elif not sqlite.has_race():
-        yield f"SQLite {sqlite.VERSION}"
-    else:
-        sentence = (
-            f"SQLite {sqlite.VERSION} has a race between a checkpoint and a commit (fixed in 3.51.3, 3.50.7 and "
-            "3.44.6). Coinslot's write lock makes it harmless, so write to the file with nothing else."
-        )
-        if is_followed(database.path):
-            sentence = sentence.replace("with nothing else.", "with nothing else but Litestream 0.5.17 or newer.")
-        yield Trouble("engine", NOTE, sentence)
+    yield from _checks(database).engine(database)
 
 
 def disk_space(database: Database) -> Iterator[Checked]:
-    """The room on the disk, the size of the WAL, and whether commits of the server fail."""
-    folder = next(path for path in (database.home, *database.home.parents) if path.exists())
-    free = shutil.disk_usage(folder).free
-    size = database.path.stat().st_size if database.path.exists() else 0
-    room = f"{_size(free)} free on the disk of {folder}"
-    if free < LEAST_FREE_BYTES:
-        yield Trouble("disk", WRONG, f"{room}: credits are about to fail.", "Make room on it.")
-    elif free < max(LITTLE_FREE_BYTES, 3 * size):  # a restore needs the prepared file, the kept copy and the WAL
-        yield Trouble("disk", LOOK, f"{room}: little for a database of {_size(size)}.", "Make room on it.")
-    else:
-        yield room
-    wal = database.wal_bytes()
-    is_copied = is_followed(database.path)
-    if wal > (LARGEST_FOLLOWED_BYTES if is_copied else LARGE_WAL_BYTES):
-        who = "Litestream starts it over" if is_copied else "the server cuts it when nothing writes"
-        place = f"{_size(wal)} in {database.path}-wal beside {_size(size)} in the database"
-        sentence = f"{place}: {who}, unless a reader holds it."
-        yield Trouble("wal", LOOK, sentence, "End the reader: a backup under way, or an open sqlite3 shell.")
-    if database.path.exists() and database.is_marked():
-        sentence = "A commit failed on the disk, and none that writes as much has succeeded since."
-        remedy = (
-            "Look at the server's log, the room on the disk and the limits of the process (ulimit -f); then restart it."
+    """The room for the database or for its backups, and whether commits of the server fail."""
+    yield from _checks(database).disk_space(database)
+
+
+def backups_disk(settings: Settings, database: Database) -> Iterator[Checked]:
+    """Whether a disk that breaks takes the database and its backups, and whether there is room for these."""
+    if not database.files():  # it is on another machine
+        free = backup_folder.free_bytes(
+            next(path for path in (settings.backups, *settings.backups.parents) if path.exists())
         )
-        yield Trouble("commits", WRONG, sentence, remedy)
-
-
-def backups_disk(settings: Settings) -> Iterator[Checked]:
-    """Whether a disk that breaks takes the database and its backups."""
-    if backup_folder.is_same_disk(settings.backups, settings.home):
+        room = f"{size_text(free)} free on the disk of {settings.backups}, where this machine keeps its backups"
+        if free < LITTLE_FREE_BYTES:
+            yield Trouble("backups_disk", LOOK, f"{room}: little.", "Make room on it.")
+        else:
+            yield room
+    elif backup_folder.is_same_disk(settings.backups, settings.home):
         sentence = f"The backups in {settings.backups} are on the disk of the database: one that breaks takes both."
         yield Trouble("backups_disk", NOTE, sentence, "Name a folder on another disk in COINSLOT_BACKUPS.")
     else:
@@ -222,47 +177,14 @@ def public_certificate(facts: Mapping[str, str], settings: Settings) -> Iterator
 
 
 def open_database(database: Database) -> tuple[Connection | None, Checked]:
-    """A connection that changes nothing, where the file is one of ours at this code's version; and what it is."""
-    try:
-        if not database.path.exists():
-            sentence = f"There is no database at {database.path}."
-            return None, Trouble("database", WRONG, sentence, "Start the server, or restore a backup.")
-        connection = connect(database.path)
-    except (EngineError, OSError, ValueError) as error:
-        return None, Trouble("database", WRONG, f"{database.path} cannot be opened: {error}.")
-    try:
-        connection.execute("PRAGMA query_only = ON")
-        version = file_version(connection)
-        if version == SCHEMA_VERSION:
-            size = database.path.stat().st_size
-            return connection, f"database {database.path}, schema version {version}, {_size(size)}"
-        found = Trouble("database", WRONG, f"{database.path}: {version_trouble(version)}.")
-    except (EngineError, DatabaseError, ValueError) as error:
-        found = Trouble("database", WRONG, f"{database.path}: {error}.")
-    connection.close()
-    return None, found
+    """A connection that changes nothing, where the database is one of ours at this code's version; and what it is."""
+    found: tuple[Connection | None, Checked] = _checks(database).open_database(database)
+    return found
 
 
-def database_file(connection: Connection) -> Iterator[Checked]:
-    """Whether the file is sound, in WAL mode, and without rows that refer to nothing."""
-    answers = [" ".join(row[0].split()) for row in connection.execute(f"PRAGMA quick_check({SENTENCES:d})")]
-    if answers == ["ok"]:
-        yield "the database file is sound (quick_check)"
-    else:
-        for number, answer in enumerate(answers, 1):
-            yield Trouble(f"damaged:{number}", WRONG, f"The database file is damaged: {answer}.", "Restore a backup.")
-    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-    if mode == "wal":
-        yield "journal mode wal"
-    else:
-        remedy = "Stop the server and run: sqlite3 ... 'PRAGMA journal_mode = WAL'"
-        yield Trouble("journal", WRONG, f"The journal mode is {mode}.", remedy)
-    broken = connection.execute("PRAGMA foreign_key_check").fetchmany(SENTENCES)
-    if not broken:
-        yield "every row refers to rows that are there (foreign keys)"
-    for number, row in enumerate(broken, 1):
-        sentence = f"A row of {row['table']} refers to none of {row['parent']}."
-        yield Trouble(f"foreign_key:{number}", WRONG, sentence, "Restore a backup.")
+def soundness(database: Database, connection: Connection) -> Iterator[Checked]:
+    """Whether the database is whole, as far as its engine can tell."""
+    yield from _checks(database).soundness(database, connection)
 
 
 def hash_chain(connection: Connection) -> Iterator[Checked]:
@@ -309,10 +231,6 @@ def reachable(settings: Settings) -> Iterator[Checked]:
         yield Trouble("unreachable", LOOK, sentence)
 
 
-def _size(count: int) -> str:
-    amount = float(count)
-    for unit in ("bytes", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} GiB"
+def _checks(database: Database) -> ModuleType:
+    """The checks that only one engine has."""
+    return import_module(f"coinslot.operations.{database.kind}_checks")

@@ -12,6 +12,7 @@ from coinslot.store.db import DatabaseError, EngineError
 WRONG, LOOK, NOTE = SEVERITIES = ("wrong", "look", "note")
 LEAST_FREE_BYTES = 64 * 1024 * 1024  # on the disk; below this a credit is about to fail
 LITTLE_FREE_BYTES = 1024 * 1024 * 1024
+SENTENCES = 5  # about one thing; the rest is counted
 P = ParamSpec("P")
 
 
@@ -71,3 +72,13 @@ def guarded(check: Callable[P, Iterator[Checked]], *args: P.args, **kwargs: P.kw
     except (EngineError, DatabaseError, VaultError, OSError, ValueError) as error:
         name = check.__name__.strip("_")
         yield Trouble(f"check:{name}", WRONG, f"{name.replace('_', ' ').capitalize()} could not be checked: {error}")
+
+
+def size_text(count: int) -> str:
+    """A number of bytes in words."""
+    amount = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"

@@ -20,6 +20,7 @@ from coinslot.operations.findings import LOOK, WRONG, Checked, Trouble
 from coinslot.store.connection import is_followed
 from coinslot.store.db import Database
 from coinslot.store.queries import fact, set_fact
+from coinslot.store.sqlite import SqliteDatabase
 
 JOB = "follower"
 FACT = "follower"
@@ -43,7 +44,7 @@ class Copy:
 
 def watch(database: Database, control_socket: Path | None) -> float | None:
     """A job: ask Litestream, and store what it says. Returns when to ask again, in seconds; None: nobody follows."""
-    if control_socket is None or page_facts.is_demo(database.read()):
+    if control_socket is None or not isinstance(database, SqliteDatabase) or page_facts.is_demo(database.read()):
         return None
     found, before = look(control_socket, database.path), known(fact(database.read(), FACT))
     if found.copied_at is None and before is not None:  # what it once said is still true
@@ -78,6 +79,11 @@ def look(control_socket: Path, path: Path) -> Copy:
 
 def check(facts: Mapping[str, str], settings: Settings, database: Database) -> Iterator[Checked]:
     """Whether the copy is young enough, as the job saw it last."""
+    if not isinstance(database, SqliteDatabase):
+        if settings.follower is not None:
+            sentence = "COINSLOT_FOLLOWER names a Litestream, which copies SQLite files and no PostgreSQL database."
+            yield Trouble("follower", LOOK, sentence, "Leave COINSLOT_FOLLOWER out.")
+        return
     if settings.follower is None:
         if is_followed(database.path):
             sentence = "Litestream copies the database, and nobody would notice that it has stopped."

@@ -1,7 +1,6 @@
 """Whether a credit could be made now. ``/readyz`` says so, and the heartbeat is called only then."""
 
 import logging
-import shutil
 
 from coinslot.access.vault import Vault, VaultError
 from coinslot.operations.findings import LEAST_FREE_BYTES
@@ -27,8 +26,8 @@ def checks(database: Database, vault: Vault) -> dict[str, str]:
         log.error("not ready: %s", error)
         found["key"] = "missing or wrong"
     try:
-        if shutil.disk_usage(database.home).free < LEAST_FREE_BYTES:
-            found["disk"] = "nearly full"
+        free = database.free_bytes()
+        found["disk"] = "not needed" if free is None else "nearly full" if free < LEAST_FREE_BYTES else "ok"
     except OSError:
         found["disk"] = "unknown"
     try:

@@ -37,10 +37,12 @@ T = TypeVar("T")
 class Database(ABC):
     """One installation's database. Safe to share between threads; opens nothing before it is used.
 
-    ``home`` is the installation's folder on this machine, ``name`` what sentences call the database: a path, or an
-    address without a password. Every commit holds ``lock``; who holds it does what no commit may fall between.
+    ``kind`` is ``sqlite`` or ``postgres``, for what only one of them has. ``home`` is the installation's folder on this
+    machine, ``name`` what sentences call the database: a path, or an address without a password. Every commit holds
+    ``lock``; who holds it does what no commit may fall between.
     """
 
+    kind: str
     name: str
     path: Path  # of the file
     lock: AbstractContextManager[None]
@@ -115,9 +117,13 @@ class Database(ABC):
     def is_marked(self) -> bool:
         """The same as far as it is known without a commit. Waits for the lock as a write does."""
 
-    def wal_bytes(self) -> int:
-        """The size of the file of commits that grows while a reader keeps a state; 0 where there is no such file."""
-        return 0
+    def files(self) -> tuple[Path, ...]:
+        """The files on this machine that hold the database or guard it, whether they are there or not."""
+        return ()
+
+    def free_bytes(self) -> int | None:
+        """The room on the disk of the database; None where the database server alone can tell. Raises OSError."""
+        return None
 
     @abstractmethod
     def tidy(self) -> None:

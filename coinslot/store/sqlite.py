@@ -7,6 +7,7 @@
 
 import logging
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -34,6 +35,8 @@ T = TypeVar("T")
 
 class SqliteDatabase(Database):
     """The database file in an installation's folder."""
+
+    kind = "sqlite"
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
@@ -112,6 +115,12 @@ class SqliteDatabase(Database):
     def is_marked(self) -> bool:
         with self.lock:
             return self.lock.is_marked()
+
+    def files(self) -> tuple[Path, ...]:
+        return self.path, Path(f"{self.path}-wal"), self.home / "write.lock"
+
+    def free_bytes(self) -> int | None:
+        return shutil.disk_usage(self.home).free
 
     def wal_bytes(self) -> int:
         """The size of the WAL. It grows while a reader keeps a state of the database, and does not shrink by itself."""

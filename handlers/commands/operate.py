@@ -71,7 +71,7 @@ def restore_command(file: Path, is_sure: bool) -> None:
                 raise click.ClickException(f"{error}. Nothing was changed; --yes restores it all the same") from None
             click.confirm(f"{error}.\nRestore it all the same?", abort=True, err=True)
             done = restore(installation.database, installation.vault, copy, may_be_incomplete=True)
-    click.echo(f"Restored {file} to {installation.database.path}; running servers see it from their next request.")
+    click.echo(f"Restored {file} to {installation.database.name}; running servers see it from their next request.")
     if done.kept is not None:
         click.echo(f"What was served before is kept: `flask restore {done.kept}` undoes this restore.")
     if done.aside is not None:

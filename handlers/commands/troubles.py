@@ -78,7 +78,8 @@ def _examine() -> tuple[list[Trouble], list[str]]:
     else:
         found, well, _ = troubles.list_checked(installation)
         checked += [*well, *found]
-        checked += [*guarded(doctor.database_file, connection), *guarded(doctor.hash_chain, connection)]
+        checked += [*guarded(doctor.soundness, installation.database, connection)]
+        checked += guarded(doctor.hash_chain, connection)
         checked += guarded(doctor.secrets, installation.games)
         checked += guarded(retention.sentences, connection, games.outlines(connection, installation.catalogue))
         connection.close()

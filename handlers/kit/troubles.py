@@ -77,7 +77,7 @@ def check_machine(installation: Installation, state: State | None) -> Iterator[C
     yield from guarded(doctor.master_key, vault, None if state is None else state.facts)
     yield from guarded(doctor.disk_space, database)
     if settings.home.is_dir():
-        yield from guarded(doctor.backups_disk, settings)
+        yield from guarded(doctor.backups_disk, settings, database)
     yield from guarded(doctor.system_clock, None if state is None else state.newest)
     yield from guarded(doctor.public_url, settings)
     if state is not None:

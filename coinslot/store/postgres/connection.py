@@ -17,6 +17,7 @@ from psycopg.adapt import Buffer, Dumper, Loader
 from coinslot.store.postgres.text import translated
 
 CONNECT_SECONDS = 5
+NAMES = WRITER, READER, LISTENER, OTHER = "coinslot writer", "coinslot reader", "coinslot listener", "coinslot"
 # A server that is gone without a word is noticed within some ten seconds.
 KEEPALIVE = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
@@ -96,25 +97,26 @@ class _TruthAsNumber(Dumper):
         return b"1" if obj else b"0"
 
 
-def open_connection(url: str, options: str, target: str) -> "psycopg.Connection[Any]":
+def open_connection(url: str, options: str, target: str, name: str = OTHER) -> "psycopg.Connection[Any]":
     """A connection in autocommit mode, its statements in the schema ``coinslot``.
 
-    ``options`` are settings as ``-c name=value``; ``target`` is libpq's target_session_attrs.
+    ``options`` are settings as ``-c name=value``; ``target`` is libpq's target_session_attrs; ``name`` is what the
+    database's administrator sees, one of :data:`NAMES`.
     """
     with known_errors():
-        connection = psycopg.connect(url, **parameters(options, target))
+        connection = psycopg.connect(url, **parameters(options, target, name))
         adapt(connection)
         return connection
 
 
-def parameters(options: str, target: str) -> dict[str, Any]:
+def parameters(options: str, target: str, name: str) -> dict[str, Any]:
     """Keyword arguments for ``psycopg.connect``."""
     return {
         "autocommit": True,
         "cursor_factory": psycopg.ClientCursor,
         "row_factory": _as_rows,
         "connect_timeout": CONNECT_SECONDS,
-        "application_name": "coinslot",
+        "application_name": name,
         "client_encoding": "utf8",
         "target_session_attrs": target,
         "options": f"-c search_path=coinslot -c timezone=UTC -c standard_conforming_strings=on {options}",

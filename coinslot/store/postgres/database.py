@@ -18,6 +18,8 @@ from coinslot.store.db import Connection, Database
 from coinslot.store.errors import BusyError, DatabaseError, SchemaError
 from coinslot.store.postgres import ddl
 from coinslot.store.postgres.connection import (
+    LISTENER,
+    READER,
     PostgresConnection,
     PostgresError,
     PostgresIntegrityError,
@@ -40,12 +42,14 @@ READ_ONLY = "-c default_transaction_read_only=on"
 T = TypeVar("T")
 log = logging.getLogger("coinslot")
 
-# What only this engine has. ``engine`` is one row; ``last_moment`` is the newest time that a commit was given.
+# What only this engine has. ``engine`` is one row, ``changed_at`` is when its timeline became another one;
+# ``last_moment`` is the newest time that a commit was given.
 _OWN = """
 CREATE TABLE engine (
     is_only   boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     version   bigint NOT NULL,
     timeline  text COLLATE "C" NOT NULL,
+    changed_at text COLLATE "C",
     moved_to  text COLLATE "C"
 );
 CREATE SEQUENCE last_moment;
@@ -65,6 +69,8 @@ $$;
 
 class PostgresDatabase(Database):
     """A database by its URL. Its tables are in the schema ``coinslot``."""
+
+    kind = "postgres"
 
     def __init__(self, home: Path, url: str) -> None:
         super().__init__(home)
@@ -174,7 +180,7 @@ class PostgresDatabase(Database):
                 self._check_version()
                 self._pool = ConnectionPool(
                     self.url,
-                    kwargs=parameters(READ_ONLY, "primary"),
+                    kwargs=parameters(READ_ONLY, "primary", READER),
                     min_size=0,
                     max_size=READERS,
                     configure=adapt,
@@ -220,6 +226,9 @@ class _PooledConnection:
     def cursor(self) -> _PlainCursor:
         return _PlainCursor(self)
 
+    def close(self) -> None:
+        """Nothing is held between two statements."""
+
 
 class _Listener:
     """A thread that counts the commits of all processes, which the database tells it."""
@@ -239,7 +248,7 @@ class _Listener:
     def _run(self) -> None:
         while not self._is_stopping:
             try:
-                raw = open_connection(self._url, READ_ONLY, "primary")
+                raw = open_connection(self._url, READ_ONLY, "primary", LISTENER)
                 try:
                     raw.execute(f"LISTEN {CHANNEL}")
                     self.count += 1  # there may have been commits before

@@ -6,7 +6,7 @@ from typing import cast
 from coinslot.base import clock
 from coinslot.store import db, feed_ids
 from coinslot.store.errors import DatabaseError, SchemaError
-from coinslot.store.postgres.connection import PostgresError, WritingConnection, known_errors, open_connection
+from coinslot.store.postgres.connection import WRITER, PostgresError, WritingConnection, known_errors, open_connection
 from coinslot.store.waiting_write import WaitingWrite
 from coinslot.store.writer import BATCH_LIMIT, Writer
 
@@ -29,7 +29,9 @@ class Transactions:
 
     def __init__(self, url: str) -> None:
         with known_errors():
-            self._raw = open_connection(url, f"-c idle_in_transaction_session_timeout={FROZEN_MS}", "read-write")
+            self._raw = open_connection(
+                url, f"-c idle_in_transaction_session_timeout={FROZEN_MS}", "read-write", WRITER
+            )
         self._warnings: list[str] = []
         self._raw.add_notice_handler(lambda notice: self._warnings.append(notice.sqlstate or ""))
         self.connection = WritingConnection(self._raw)
@@ -51,7 +53,10 @@ class Transactions:
         if moved_to is not None:
             raise SchemaError(f"this database was moved to {moved_to}")
         if timeline != present_timeline:
-            self.connection.execute("UPDATE engine SET timeline = :timeline", {"timeline": present_timeline})
+            self.connection.execute(
+                "UPDATE engine SET timeline = :timeline, changed_at = :now",
+                {"timeline": present_timeline, "now": clock.stamp()},
+            )
             feed_ids.jump(cast(db.Connection, self.connection))
 
     def commit(self) -> None:

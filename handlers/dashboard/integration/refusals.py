@@ -214,7 +214,7 @@ def finding(call: Refused, known: Known, until: float | None = None) -> Finding 
     A sentence about time depends on later calls, so it is not kept. None when the call was not explained before and
     ``until``, of the monotonic clock, is over: a list explains what it can and links to the rest.
     """
-    key = (current_installation().database.path, call.id, call.created_at)
+    key = (current_installation().database.name, call.id, call.created_at)
     with _mutex:
         kept = _findings.get(key)
     # A game is another object after each change of it.

@@ -3,7 +3,6 @@
 import re
 import shlex
 import time
-from pathlib import Path
 from typing import TypeAlias
 
 from coinslot.base import clock
@@ -19,7 +18,7 @@ UNKNOWN_SECONDS = 300.0
 KEPT_CREATORS = 10_000
 Usn: TypeAlias = int | str
 # PlayCamp's numbers, and until when they are used: per database, game, address and creator.
-_numbers: dict[tuple[Path, int, str, str], tuple[float, int | None]] = {}
+_numbers: dict[tuple[str, int, str, str], tuple[float, int | None]] = {}
 
 
 class ConversionError(Exception):
@@ -60,7 +59,7 @@ class Creators:
 
     def _look_up(self, creator_key: str) -> int | None:
         """PlayCamp's number of a creator; None where it has none. Raises ApiError and :class:`ConversionError`."""
-        key = (self._installation.database.path, self._game.id, base_url(self._game), creator_key)
+        key = (self._installation.database.name, self._game.id, base_url(self._game), creator_key)
         kept = _numbers.get(key)
         if kept is not None and clock.now() < kept[0]:
             return kept[1]
