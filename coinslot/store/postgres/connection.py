@@ -18,6 +18,15 @@ from coinslot.store.postgres.text import translated
 
 CONNECT_SECONDS = 5
 NAMES = WRITER, READER, LISTENER, OTHER = "coinslot writer", "coinslot reader", "coinslot listener", "coinslot"
+# ``max_parallel_workers_per_gather``: the branches of a UNION ALL come one after another, as written. Compiling a
+# statement takes longer than any of ours.
+SETTINGS = {
+    "search_path": "coinslot",
+    "timezone": "UTC",
+    "standard_conforming_strings": "on",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
 # A server that is gone without a word is noticed within some ten seconds.
 KEEPALIVE = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
@@ -88,6 +97,13 @@ class _Truth(Loader):
         return int(bytes(data) == b"t")
 
 
+class _Text(Loader):
+    """JSON that a statement makes is text for who reads it."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode()
+
+
 class _TruthAsNumber(Dumper):
     """Columns that hold 0 or 1 are numbers."""
 
@@ -119,7 +135,7 @@ def parameters(options: str, target: str, name: str) -> dict[str, Any]:
         "application_name": name,
         "client_encoding": "utf8",
         "target_session_attrs": target,
-        "options": f"-c search_path=coinslot -c timezone=UTC -c standard_conforming_strings=on {options}",
+        "options": " ".join([*(f"-c {setting}={value}" for setting, value in SETTINGS.items()), options]),
         **KEEPALIVE,
     }
 
@@ -128,6 +144,7 @@ def adapt(connection: "psycopg.Connection[Any]") -> None:
     """Have values come back as SQLite gives them."""
     connection.adapters.register_loader("numeric", _Number)
     connection.adapters.register_loader("bool", _Truth)
+    connection.adapters.register_loader("json", _Text)
     connection.adapters.register_dumper(bool, _TruthAsNumber)
 
 
@@ -185,7 +202,7 @@ class WritingConnection(PostgresConnection):
         self._unsent.append((text, awaited))
         return awaited
 
-    def executemany(self, sql: str, rows: Iterable[Mapping[str, Any]]) -> Any:
+    def executemany(self, sql: str, rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> Any:
         return _Together([self.execute(sql, values) for values in rows])
 
     def add(self, text: str) -> None:

@@ -64,6 +64,9 @@ $$;
 CREATE FUNCTION numbers_of(list text) RETURNS TABLE (value bigint) LANGUAGE sql IMMUTABLE AS $$
     SELECT CAST(value AS bigint) FROM jsonb_array_elements_text(CAST(list AS jsonb)) each (value)
 $$;
+CREATE FUNCTION json_extract(list text, place text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CAST(list AS jsonb) ->> CAST(trim('$[]' FROM place) AS integer)
+$$;
 """
 
 

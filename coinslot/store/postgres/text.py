@@ -10,10 +10,20 @@ _HINTS = (
 )
 _NUMBERS = re.compile(r"\bjson_each\((:\w+)\) /\* numbers \*/")
 _TEXTS = re.compile(r"\bjson_each\((:\w+)\)")
-# A literal, a comment, a parameter, or what is spelled otherwise there. The first two stay as they are.
+# What is spelled otherwise there. Columns fold only ASCII, as all text on SQLite; so must what they are compared with.
+_SPELLED = {
+    "instr(": "strpos(",
+    "json_array(": "json_build_array(",
+    "json_object(": "json_build_object(",
+    "json_group_array(": "json_agg(",
+    "AS INTEGER)": "AS bigint)",
+    "%": "%%",
+    "?": "%s",
+}
+# A literal, a comment, a folded parameter, a parameter, or one of those. The first two stay as they are.
 _TOKENS = re.compile(
-    r"""(?P<kept>'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/)|(?<![:\w]):(?P<name>[a-z_]\w*)|(?P<instr>\binstr\()
-        |(?P<integer>\bAS\ INTEGER\))|(?P<percent>%)""",
+    r"""(?P<kept>'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/)|\blower\(:(?P<folded>[a-z_]\w*)\)|(?<![:\w]):(?P<name>[a-z_]\w*)
+        |\b(?:instr\(|json_(?:array|object|group_array)\(|AS\ INTEGER\))|%|\?""",
     re.DOTALL | re.VERBOSE,
 )
 
@@ -34,8 +44,8 @@ def translated(sql: str) -> str:
 def _translated_token(found: re.Match[str]) -> str:
     if found["kept"] is not None:
         return found["kept"].replace("%", "%%")
+    if found["folded"] is not None:
+        return f'lower(%({found["folded"]})s COLLATE "C")'
     if found["name"] is not None:
         return f"%({found['name']})s"
-    if found["instr"] is not None:
-        return "strpos("
-    return "AS bigint)" if found["integer"] is not None else "%%"
+    return _SPELLED[found[0]]
