@@ -94,40 +94,44 @@ def import_players(tx: Connection, game_id: int, staged: Connection, number: int
     written. Raises :class:`RegistryError` when a login name has another player by now.
     """
     values = {"game_id": game_id, "now": clock.stamp(), "entries": _entries(staged, number)}
-    new = queries.value(
-        tx,
-        """SELECT count(*) FROM json_each(:entries) e WHERE NOT EXISTS (
-               SELECT 1 FROM players WHERE game_id = :game_id AND player_id = json_extract(e.value, '$[0]'))""",
+    counts = tx.execute(
+        """SELECT coalesce(sum(CASE WHEN EXISTS (
+                      SELECT 1 FROM players WHERE game_id = :game_id AND player_id = json_extract(e.value, '$[0]'))
+                  THEN 0 ELSE 1 END), 0) AS new,
+                  coalesce(sum(CASE WHEN EXISTS (
+                      SELECT 1 FROM players WHERE game_id = :game_id AND login_key = json_extract(e.value, '$[5]')
+                        AND player_id <> json_extract(e.value, '$[0]'))
+                  THEN 1 ELSE 0 END), 0) AS taken
+           FROM json_each(:entries) e""",
+        values,
+    ).fetchone()
+    if counts["taken"]:
+        raise RegistryError("a login_name went to another player in this moment; import again")
+    tx.execute(
+        """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, login_key,
+                                created_at, updated_at)
+           SELECT :game_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+                  json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
+                  json_extract(value, '$[5]'), :now, :now
+           FROM json_each(:entries) WHERE true
+           ON CONFLICT (game_id, player_id) DO UPDATE SET
+               name = coalesce(excluded.name, players.name),
+               profile_image = coalesce(excluded.profile_image, players.profile_image),
+               country = coalesce(excluded.country, players.country),
+               login_name = coalesce(excluded.login_name, players.login_name),
+               login_key = coalesce(excluded.login_key, players.login_key),
+               updated_at = excluded.updated_at, is_in_search = 0
+           WHERE excluded.name <> players.name
+              OR excluded.profile_image <> players.profile_image
+              OR excluded.country <> players.country
+              OR excluded.login_name <> players.login_name
+              OR (excluded.name IS NOT NULL AND players.name IS NULL)
+              OR (excluded.profile_image IS NOT NULL AND players.profile_image IS NULL)
+              OR (excluded.country IS NOT NULL AND players.country IS NULL)
+              OR (excluded.login_name IS NOT NULL AND players.login_name IS NULL)""",
         values,
     )
-    try:
-        tx.execute(
-            """INSERT INTO players (game_id, player_id, name, profile_image, country, login_name, login_key,
-                                    created_at, updated_at)
-               SELECT :game_id, json_extract(value, '$[0]'), json_extract(value, '$[1]'),
-                      json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
-                      json_extract(value, '$[5]'), :now, :now
-               FROM json_each(:entries) WHERE true
-               ON CONFLICT (game_id, player_id) DO UPDATE SET
-                   name = coalesce(excluded.name, players.name),
-                   profile_image = coalesce(excluded.profile_image, players.profile_image),
-                   country = coalesce(excluded.country, players.country),
-                   login_name = coalesce(excluded.login_name, players.login_name),
-                   login_key = coalesce(excluded.login_key, players.login_key),
-                   updated_at = excluded.updated_at, is_in_search = 0
-               WHERE excluded.name <> players.name
-                  OR excluded.profile_image <> players.profile_image
-                  OR excluded.country <> players.country
-                  OR excluded.login_name <> players.login_name
-                  OR (excluded.name IS NOT NULL AND players.name IS NULL)
-                  OR (excluded.profile_image IS NOT NULL AND players.profile_image IS NULL)
-                  OR (excluded.country IS NOT NULL AND players.country IS NULL)
-                  OR (excluded.login_name IS NOT NULL AND players.login_name IS NULL)""",
-            values,
-        )
-    except engine.IntegrityError:
-        raise RegistryError("a login_name went to another player in this moment; import again") from None
-    return int(new)
+    return int(counts["new"])
 
 
 def import_items(tx: Connection, game_id: int, staged: Connection, number: int) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from coinslot.store.db import Connection, Row
 
 VERSION, VERSION_INFO = sqlite3.sqlite_version, sqlite3.sqlite_version_info
-IntegrityError = sqlite3.IntegrityError
 
 
 def has_race() -> bool:
