@@ -6,6 +6,7 @@ list is bounded; rows beyond the bound are left out, and ``is_cut`` says so.
 
 import json
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from coinslot.games.registry import LONGEST_ID
@@ -139,19 +140,21 @@ def _history(connection: Connection, transactions: Rows, events: Rows) -> Histor
     refunds = _dicts(
         connection,
         """SELECT r.*, e.type AS event_type, e.received_at AS event_at
-           FROM json_each(:ids) i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value
+           FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value
            LEFT JOIN events e ON e.id = r.event_id ORDER BY r.id LIMIT :most""",
         values,
     )
     conflicts = _dicts(
         connection,
-        """SELECT c.* FROM json_each(:ids) i CROSS JOIN /* hint */ conflicts c ON c.transaction_id = i.value
+        """SELECT c.* FROM json_each(:ids) /* numbers */ i
+           CROSS JOIN /* hint */ conflicts c ON c.transaction_id = i.value
            ORDER BY c.id LIMIT :most""",
         values,
     )
     requests = _dicts(
         connection,
-        """SELECT q.* FROM json_each(:ids) i CROSS JOIN /* hint */ refund_requests q ON q.transaction_id = i.value
+        """SELECT q.* FROM json_each(:ids) /* numbers */ i
+           CROSS JOIN /* hint */ refund_requests q ON q.transaction_id = i.value
            ORDER BY q.id LIMIT :most""",
         values,
     )
@@ -164,19 +167,17 @@ def _keys(connection: Connection, transaction: dict[str, Any]) -> list[tuple[str
         body = json.loads(transaction["raw_body"] or b"")
     except (ValueError, RecursionError):
         body = None
-    values = [str(each) for each in body.values() if isinstance(each, str | int)] if isinstance(body, dict) else []
+    named = [str(each) for each in body.values() if isinstance(each, str | int)] if isinstance(body, dict) else []
+    values = [each for each in dict.fromkeys(named) if len(each) <= LONGEST_ID][:MOST_VALUES]
     rows = connection.execute(
         """SELECT k.kind, k.value FROM json_each(:kinds) c CROSS JOIN json_each(:values) v
            CROSS JOIN /* hint */ transaction_keys k
                ON k.game_id = :game_id AND k.partner = :partner AND k.kind = c.value AND k.value = v.value
                AND k.transaction_id = :id""",
-        {
-            **transaction,
-            "kinds": json.dumps(KEY_KINDS),
-            "values": json.dumps([each for each in dict.fromkeys(values) if len(each) <= LONGEST_ID][:MOST_VALUES]),
-        },
+        {**transaction, "kinds": json.dumps(KEY_KINDS), "values": json.dumps(values)},
     )
-    return [(row["kind"], row["value"]) for row in rows]
+    found = {(row["kind"], row["value"]) for row in rows}
+    return [each for each in product(KEY_KINDS, values) if each in found]
 
 
 def _grants(connection: Connection, transaction_ids: Any) -> Rows:
@@ -185,9 +186,9 @@ def _grants(connection: Connection, transaction_ids: Any) -> Rows:
         """SELECT g.*, t.public_id AS transaction_public_id, e.sku, e.quantity, e.policy AS line_policy
            FROM grants g JOIN transactions t ON t.id = g.transaction_id LEFT JOIN entries e ON e.grant_id = g.id
            WHERE g.transaction_id IN (
-               SELECT value FROM json_each(:ids)
+               SELECT value FROM json_each(:ids) /* numbers */
                UNION SELECT x.transaction_id
-               FROM json_each(:ids) i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value
+               FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value
                JOIN grants x ON x.id = r.grant_id)
            ORDER BY g.id, e.sku LIMIT :most""",
         {"ids": transaction_ids, "most": MOST_LINES},
@@ -208,7 +209,7 @@ def _deliveries(connection: Connection, grants: Rows) -> Rows:
                   d.dead_reason, d.created_at, d.finished_at, s.name AS destination,
                   s.state AS destination_state, s.circuit_open_since, a.id AS attempt_id,
                   a.started_at, a.duration_ms, a.status, a.failure, a.detail, a.answer
-           FROM json_each(:ids) i CROSS JOIN /* hint */ deliveries d ON d.grant_id = i.value
+           FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ deliveries d ON d.grant_id = i.value
            JOIN destinations s ON s.id = d.destination_id LEFT JOIN attempts a ON a.delivery_id = d.id
            ORDER BY d.id, a.id LIMIT :most""",
         {"ids": json.dumps([grant["id"] for grant in grants]), "most": MOST_ATTEMPTS},

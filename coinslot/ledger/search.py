@@ -62,9 +62,9 @@ _COLUMNS = """t.id, t.public_id, t.partner, t.reference, t.external_id, t.kind, 
     (SELECT CASE x.outcome WHEN 'restored' THEN 1 ELSE 0 END FROM refunds x WHERE x.transaction_id = t.id
      AND x.outcome IN ('reversed', 'restored') ORDER BY x.id DESC LIMIT 1) AS is_restored,
     EXISTS (SELECT 1 FROM conflicts x WHERE x.transaction_id = t.id) AS has_conflict,
-    (SELECT json_group_array(json_array(sku, quantity)) FROM (
+    (SELECT coalesce(json_group_array(json_array(sku, quantity)), '[]') FROM (
         SELECT l.sku, l.quantity FROM grants x CROSS JOIN /* hint */ entries l ON l.grant_id = x.id
-        WHERE x.transaction_id = t.id AND x.kind = t.kind LIMIT :items) held) AS items"""
+        WHERE x.transaction_id = t.id AND x.kind = t.kind ORDER BY l.sku LIMIT :items) held) AS items"""
 
 
 def transactions(
@@ -118,8 +118,8 @@ def partners(connection: Connection, game_id: int) -> list[str]:
                UNION ALL
                SELECT (SELECT min(t.partner) FROM transactions t
                        WHERE t.game_id = :game_id AND t.partner > known.partner)
-               FROM known WHERE known.partner IS NOT NULL LIMIT 100)
-           SELECT partner FROM known WHERE partner IS NOT NULL""",
+               FROM known WHERE known.partner IS NOT NULL)
+           SELECT partner FROM known WHERE partner IS NOT NULL LIMIT 100""",
         {"game_id": game_id},
     )
     return [row["partner"] for row in rows]
@@ -129,7 +129,7 @@ def by_ids(connection: Connection, ids: Sequence[int]) -> list[Row]:
     """These transactions of any game as they are listed, with their ``game_id``, newest first."""
     return connection.execute(
         f"""SELECT t.game_id, {_COLUMNS}
-            FROM json_each(:ids) i CROSS JOIN /* hint */ transactions t ON t.id = i.value
+            FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ transactions t ON t.id = i.value
             ORDER BY t.id DESC""",  # noqa: S608  our own words only
         {"ids": json.dumps(list(ids)), "items": ITEMS_SHOWN},
     ).fetchall()

@@ -203,7 +203,7 @@ UNTAKEN = f"""
         FROM (SELECT z.id, coalesce(y.judged_through, 0) AS judged
               FROM games z LEFT JOIN feeds y ON y.game_id = z.id) a
         CROSS JOIN /* hint */ grants n
-        WHERE n.game_id = a.id AND n.id > a.judged AND n.id <= a.judged + :unjudged) c
+            ON n.game_id = a.id AND n.id > a.judged AND n.id <= a.judged + :unjudged) c
     JOIN games m ON m.id = c.game_id LEFT JOIN feeds f ON f.game_id = m.id
     JOIN grants g ON g.id = c.grant_id JOIN transactions t ON t.id = g.transaction_id
     WHERE g.created_at < :untaken_before AND g.is_test = 0 AND g.id > {_PASSED}

@@ -186,7 +186,8 @@ def _players(connection: Connection, game_id: int) -> Iterator[str]:
            UNION SELECT player_id FROM conflicts WHERE game_id = :id
            UNION SELECT player_id FROM boosts WHERE game_id = :id
            UNION SELECT player_id FROM payments WHERE game_id = :id AND player_id IS NOT NULL
-           UNION SELECT player_id FROM refusals WHERE game_id = :id AND player_id IS NOT NULL""",
+           UNION SELECT player_id FROM refusals WHERE game_id = :id AND player_id IS NOT NULL
+           ORDER BY player_id""",
         {"id": game_id},
     )
     return (row["player_id"] for row in rows.fetchall())
@@ -198,7 +199,7 @@ def _find(connection: Connection, key: MasterKey, game_id: int, player_id: str) 
     def is_named(words: Words) -> bool:
         return _is_player(words, player_id) or _is_order(connection, game_id, player_id, known, words)
 
-    values = {"game_id": game_id, "player_id": player_id, "unmapped": '{"unmapped"%'}
+    values = {"game_id": game_id, "player_id": player_id, "unmapped": '{"unmapped"'}
 
     def ids(query: str, is_meant: Callable[[Row], bool] = lambda row: True) -> list[int]:
         return [row["id"] for row in connection.execute(query, values) if is_meant(row)]
@@ -217,14 +218,15 @@ def _find(connection: Connection, key: MasterKey, game_id: int, player_id: str) 
         # Of a payment that could be read only the fields of its columns are stored.
         payments=ids(
             """SELECT id, player_id, reported FROM payments
-               WHERE game_id = :game_id AND player_id = :player_id AND reported LIKE :unmapped
+               WHERE game_id = :game_id AND player_id = :player_id AND substr(reported, 1, 11) = :unmapped
                UNION ALL SELECT id, player_id, reported FROM payments
-               WHERE game_id = :game_id AND state = 'parked' AND player_id IS NULL AND reported LIKE :unmapped""",
+               WHERE game_id = :game_id AND state = 'parked' AND player_id IS NULL
+                 AND substr(reported, 1, 11) = :unmapped""",
             lambda row: row["player_id"] is not None or is_named(_of_body(row["reported"].encode())),
         ),
         payment_conflicts=ids(
             """SELECT c.id FROM payments p JOIN payment_conflicts c ON c.payment_id = p.id
-               WHERE p.game_id = :game_id AND p.player_id = :player_id AND c.reported LIKE :unmapped"""
+               WHERE p.game_id = :game_id AND p.player_id = :player_id AND substr(c.reported, 1, 11) = :unmapped"""
         ),
     )
 

@@ -148,7 +148,7 @@ def _with_grants(connection: Connection, key: Mapping[str, Any], rows: Rows) -> 
         connection,
         """SELECT g.transaction_id, g.id, g.kind, g.reverses, g.restores, g.policy, g.reason, g.is_test, g.created_at,
                   e.sku, e.quantity
-           FROM json_each(:ids) i CROSS JOIN /* hint */ grants g ON g.transaction_id = i.value
+           FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ grants g ON g.transaction_id = i.value
            LEFT JOIN entries e ON e.grant_id = g.id ORDER BY g.id, e.sku""",
         values,
     ):
@@ -177,24 +177,27 @@ def _with_grants(connection: Connection, key: Mapping[str, Any], rows: Rows) -> 
 
 _OF_REFUNDS = """SELECT r.transaction_id AS of, r.reason, r.amount, r.outcome, r.grant_id, r.is_test, r.occurred_at,
                         r.created_at, r.settled_at
-                 FROM json_each(:ids) i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value ORDER BY r.id"""
+                 FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value
+                 ORDER BY r.id"""
 _OF_REQUESTS = """SELECT q.transaction_id AS of, q.state, q.reason, q.detail, q.created_at, q.answered_at, q.ended_at
-                  FROM json_each(:ids) i CROSS JOIN /* hint */ refund_requests q ON q.transaction_id = i.value
+                  FROM json_each(:ids) /* numbers */ i
+                  CROSS JOIN /* hint */ refund_requests q ON q.transaction_id = i.value
                   ORDER BY q.id"""
 _OF_CONFLICTS = """SELECT c.transaction_id AS of, c.external_id, c.raw_body, c.seen, c.first_at, c.last_at
-                   FROM json_each(:ids) i CROSS JOIN /* hint */ conflicts c ON c.transaction_id = i.value
+                   FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ conflicts c ON c.transaction_id = i.value
                    WHERE c.player_id = :player_id ORDER BY c.id"""
 # Events about an order need not name its player.
 _OF_ORDERS = """SELECT t.id AS of, e.id, e.partner, e.type, e.data, e.raw_body, e.is_test, e.occurred_at, e.received_at
-                FROM json_each(:ids) i CROSS JOIN /* hint */ transactions t ON t.id = i.value
+                FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ transactions t ON t.id = i.value
                 CROSS JOIN /* hint */ events e
                     ON e.game_id = t.game_id AND e.partner = t.partner AND e.external_id IN (t.external_id, t.reference)
                 WHERE e.player_id IS NULL
                 UNION
                 SELECT r.transaction_id, e.id, e.partner, e.type, e.data, e.raw_body, e.is_test, e.occurred_at,
                        e.received_at
-                FROM json_each(:ids) i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value
-                JOIN events e ON e.id = r.event_id WHERE e.player_id IS NULL"""
+                FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ refunds r ON r.transaction_id = i.value
+                JOIN events e ON e.id = r.event_id WHERE e.player_id IS NULL
+                ORDER BY 1, 2"""
 
 
 def _with_events_more(connection: Connection, key: Mapping[str, Any], rows: Rows) -> None:
@@ -206,7 +209,7 @@ def _with_events_more(connection: Connection, key: Mapping[str, Any], rows: Rows
         _read_body(row)
     for made in _rows(
         connection,
-        """SELECT c.event_id, c.body FROM json_each(:ids) i
+        """SELECT c.event_id, c.body FROM json_each(:ids) /* numbers */ i
            CROSS JOIN /* hint */ conversions c ON c.event_id = i.value WHERE c.body IS NOT NULL""",
         {"ids": json.dumps(list(by_id))},
     ):
@@ -220,7 +223,7 @@ def _with_payment_conflicts(connection: Connection, key: Mapping[str, Any], rows
         row["reported"], row["conflicts"] = _parsed(row["reported"]), []
     for row in _rows(
         connection,
-        """SELECT c.payment_id, c.reported, c.reason, c.seen, c.first_at, c.last_at FROM json_each(:ids) i
+        """SELECT c.payment_id, c.reported, c.reason, c.seen, c.first_at, c.last_at FROM json_each(:ids) /* numbers */ i
            CROSS JOIN /* hint */ payment_conflicts c ON c.payment_id = i.value ORDER BY c.id""",
         {"ids": json.dumps(list(by_id))},
     ):
@@ -240,7 +243,7 @@ def _add_deliveries(connection: Connection, column: str, facts: dict[int, dict[s
         connection,
         f"""SELECT d.{column} AS fact, d.id, d.event_type, s.name AS destination, d.state, d.created_at, d.finished_at,
                   a.started_at, a.status, a.failure, a.detail, a.answer
-           FROM json_each(:ids) i CROSS JOIN /* hint */ deliveries d ON d.{column} = i.value
+           FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ deliveries d ON d.{column} = i.value
            JOIN destinations s ON s.id = d.destination_id
            LEFT JOIN attempts a ON a.delivery_id = d.id ORDER BY d.id, a.id""",  # noqa: S608  our own words only
         {"ids": json.dumps(list(facts))},

@@ -118,7 +118,7 @@ _PAIRS = """
         FROM heard h WHERE h.partner IS NOT NULL)
     SELECT id, '' FROM games
     UNION SELECT game_id, partner FROM known WHERE partner IS NOT NULL
-    UNION SELECT game_id, partner FROM heard WHERE partner IS NOT NULL"""
+    UNION SELECT game_id, partner FROM heard WHERE partner IS NOT NULL ORDER BY 1, 2"""
 
 
 def _branch(what: str, columns: str, ways: str, table: str, condition: str) -> str:
@@ -127,12 +127,18 @@ def _branch(what: str, columns: str, ways: str, table: str, condition: str) -> s
         LIMIT :most) b"""  # noqa: S608  our own words only
 
 
+def _given(column: str, place: int) -> str:
+    """What a way says for a column."""
+    text = f"json_extract(w.value, '$[{place}]')"
+    return f"CAST({text} AS INTEGER)" if column in ("t.id", "t.game_id") else text
+
+
 def _between(column: str, low: int) -> str:
-    return f"{column} BETWEEN json_extract(w.value, '$[{low}]') AND json_extract(w.value, '$[{low + 1}]')"
+    return f"{column} BETWEEN {_given(column, low)} AND {_given(column, low + 1)}"
 
 
 def _has(*columns: str) -> str:
-    return " AND ".join(f"{column} = json_extract(w.value, '$[{place}]')" for place, column in enumerate(columns))
+    return " AND ".join(f"{column} = {_given(column, place)}" for place, column in enumerate(columns))
 
 
 _OF_PARTNER = _has("t.game_id", "t.partner")
@@ -259,23 +265,23 @@ def _others(connection: Connection, named: dict[tuple[str, int], str]) -> Iterab
 _DETAILS = """
     SELECT 'grant' AS what, g.id, g.game_id, t.partner, g.kind AS type, g.player_id, t.gross_minor, t.currency,
            NULL AS amount, g.created_at AS at, NULL AS state, g.is_test, t.public_id, NULL AS target
-    FROM json_each(:grant) i CROSS JOIN /* hint */ grants g ON g.id = i.value
+    FROM json_each(:grant) /* numbers */ i CROSS JOIN /* hint */ grants g ON g.id = i.value
     JOIN transactions t ON t.id = g.transaction_id
     UNION ALL
     SELECT 'event', e.id, e.game_id, e.partner, e.type, e.player_id, t.gross_minor, t.currency,
            NULL, e.received_at, NULL, e.is_test, t.public_id, NULL
-    FROM json_each(:event) i CROSS JOIN /* hint */ events e ON e.id = i.value
+    FROM json_each(:event) /* numbers */ i CROSS JOIN /* hint */ events e ON e.id = i.value
     LEFT JOIN transactions t ON t.game_id = e.game_id AND t.partner = e.partner AND t.external_id = e.external_id
     UNION ALL
     SELECT 'delivery', d.id, d.game_id, s.name, d.event_type, coalesce(g.player_id, e.player_id), NULL, NULL,
            NULL, d.created_at, d.state, coalesce(g.is_test, e.is_test), NULL, NULL
-    FROM json_each(:delivery) i CROSS JOIN /* hint */ deliveries d ON d.id = i.value
+    FROM json_each(:delivery) /* numbers */ i CROSS JOIN /* hint */ deliveries d ON d.id = i.value
     JOIN destinations s ON s.id = d.destination_id LEFT JOIN grants g ON g.id = d.grant_id
     LEFT JOIN events e ON e.id = d.event_id
     UNION ALL
     SELECT 'payment', p.id, p.game_id, p.source, p.product_id, p.player_id, NULL, p.currency,
            p.amount, p.created_at, p.state, p.is_test, NULL, p.transaction_id
-    FROM json_each(:payment) i CROSS JOIN /* hint */ payments p ON p.id = i.value"""
+    FROM json_each(:payment) /* numbers */ i CROSS JOIN /* hint */ payments p ON p.id = i.value"""
 
 
 def _described(connection: Connection, players: dict[tuple[int, str], str | None]) -> Iterable[Hit]:
@@ -298,7 +304,7 @@ _OF_PLAYERS = """
            THEN 0 ELSE 1 END AS is_in_ledger,
            EXISTS (SELECT 1 FROM payments y WHERE y.game_id = w.game_id AND y.player_id = w.player_id) AS is_paying,
            EXISTS (SELECT 1 FROM refusals r WHERE r.game_id = w.game_id AND r.player_id = w.player_id) AS is_refused
-    FROM (SELECT json_extract(value, '$[0]') AS game_id, json_extract(value, '$[1]') AS player_id
+    FROM (SELECT CAST(json_extract(value, '$[0]') AS INTEGER) AS game_id, json_extract(value, '$[1]') AS player_id
           FROM json_each(:players)) w
     LEFT JOIN players p ON p.game_id = w.game_id AND p.player_id = w.player_id
     LEFT JOIN transactions t ON t.id = (
@@ -326,10 +332,11 @@ _OF_CALLS = """
     SELECT r.id, r.game_id, r.partner, r.endpoint, r.reason, r.detail, r.reference, r.player_id, r.currency,
            r.amount_minor, r.state, r.is_test, r.last_at
     FROM (
-        SELECT i.value AS id FROM json_each(:calls) i
+        SELECT i.value AS id FROM json_each(:calls) /* numbers */ i
         UNION
         SELECT x.id FROM json_each(:players) w CROSS JOIN /* hint */ refusals x
-            ON x.game_id = json_extract(w.value, '$[0]') AND x.player_id = json_extract(w.value, '$[1]')) found
+            ON x.game_id = CAST(json_extract(w.value, '$[0]') AS INTEGER)
+               AND x.player_id = json_extract(w.value, '$[1]')) found
     CROSS JOIN /* hint */ refusals r ON r.id = found.id
     WHERE r.state IS NOT NULL ORDER BY r.id DESC LIMIT :most"""
 

@@ -19,7 +19,7 @@ _OF_PAYMENTS = """
                p.amount AS amount
         FROM games g JOIN payments p ON p.game_id = g.id
         WHERE p.state = '{state}' AND p.is_test = 0 AND p.amount IS NOT NULL AND p.currency IS NOT NULL
-        LIMIT :most) some"""
+        LIMIT :most) unregistered"""
 STATEMENTS = {
     "dead": _OF_DELIVERIES.format(
         kind="dead", rows="d.state = 'dead' AND (d.dead_reason IS NULL OR d.dead_reason <> :forgotten)"

@@ -156,7 +156,8 @@ def next_due(connection: Connection) -> dict[int, str]:
 
 def active_destinations(connection: Connection) -> list[int]:
     """The ids of the destinations that are sent to."""
-    return [row["id"] for row in connection.execute("SELECT id FROM destinations WHERE state = 'active'")]
+    rows = connection.execute("SELECT id FROM destinations WHERE state = 'active' ORDER BY id")
+    return [row["id"] for row in rows]
 
 
 def _claimable(connection: Connection, destination: Row, until: str, limit: int) -> list[Row]:

@@ -216,7 +216,7 @@ def wanting(
     """The destinations that want one of these types: as it is, or converted into the game's own format."""
     rows = connection.execute(
         """SELECT id, events FROM destinations
-           WHERE game_id = :game_id AND state <> 'removed' AND is_converted = :is_converted""",
+           WHERE game_id = :game_id AND state <> 'removed' AND is_converted = :is_converted ORDER BY name""",
         {"game_id": game_id, "is_converted": int(is_converted)},
     ).fetchall()
     return [row["id"] for row in rows if any(wants(row["events"], each) for each in event_types)]

@@ -141,9 +141,11 @@ def last_answer(connection: Connection, destination_id: int) -> bytes | None:
     row = connection.execute(
         """SELECT a.answer FROM attempts a WHERE a.answer IS NOT NULL AND a.delivery_id IN (
                SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'delivered'
+                                 AND finished_at IS NOT NULL
                                ORDER BY finished_at DESC LIMIT 3) delivered
                UNION ALL
                SELECT id FROM (SELECT id FROM deliveries WHERE destination_id = :id AND state = 'dead'
+                                 AND finished_at IS NOT NULL
                                ORDER BY finished_at DESC LIMIT 3) dead)
            ORDER BY a.id DESC LIMIT 1""",
         {"id": destination_id},

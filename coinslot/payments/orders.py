@@ -97,7 +97,8 @@ def reported_by_game(connection: Connection, game_id: int, partner: str) -> list
     """References of a partner's purchases that the game reports as payments too, among the latest payments."""
     rows = connection.execute(
         """SELECT t.reference FROM
-               (SELECT transaction_id, source FROM payments WHERE game_id = :game_id
+               (SELECT transaction_id, source FROM payments
+                WHERE game_id = :game_id AND purchased_at IS NOT NULL
                 ORDER BY purchased_at DESC LIMIT :looked_at) p
                JOIN transactions t
                ON t.game_id = :game_id AND t.partner = :partner AND t.external_id = p.transaction_id

@@ -109,7 +109,8 @@ def finish(tx: Connection, kind: Kind, payment_ids: Iterable[int], *, is_sandbox
     # One statement for all: with one each, threads would take turns a thousand times.
     tx.execute(
         f"""UPDATE payments SET {kind.on_finish} reason = NULL, updated_at = :now
-            WHERE id IN (SELECT value FROM json_each(:ids)) AND {kind.is_open} AND is_test = :is_sandbox""",  # noqa: S608
+            WHERE id IN (SELECT value FROM json_each(:ids) /* numbers */)
+              AND {kind.is_open} AND is_test = :is_sandbox""",  # noqa: S608
         {"ids": json.dumps(list(payment_ids)), "is_sandbox": int(is_sandbox), "now": clock.stamp()},
     )
 
@@ -207,7 +208,7 @@ def redrive_all(tx: Connection, game_id: int, limit: int) -> int:
             {"game_id": game_id, "limit": limit},
         )
         ids = json.dumps([row["id"] for row in rows])
-        count += _redrive(tx, kind, "id IN (SELECT value FROM json_each(:ids))", {"ids": ids})
+        count += _redrive(tx, kind, "id IN (SELECT value FROM json_each(:ids) /* numbers */)", {"ids": ids})
     return count
 
 

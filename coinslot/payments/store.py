@@ -94,7 +94,8 @@ def replace_parked(tx: Connection, game_id: int, payment_id: int, payment: Payme
 def freeze(tx: Connection, payment_ids: Iterable[int]) -> None:
     """The query API serves these with their content of this write. It never changes again."""
     tx.execute(
-        "UPDATE payments SET is_sent = 1, is_told = 1 WHERE id IN (SELECT value FROM json_each(:ids)) AND is_told = 0",
+        """UPDATE payments SET is_sent = 1, is_told = 1
+           WHERE id IN (SELECT value FROM json_each(:ids) /* numbers */) AND is_told = 0""",
         {"ids": json.dumps(list(payment_ids))},
     )
 
@@ -113,7 +114,7 @@ def release(tx: Connection, payment_ids: Iterable[int]) -> None:
         """UPDATE payments SET state = 'waiting', next_try_at = :now, waits_since = :now, updated_at = :now,
                   refund_state = CASE WHEN refunded_at IS NOT NULL THEN 'waiting' END,
                   refund_next_at = CASE WHEN refunded_at IS NOT NULL THEN :now END
-           WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 'kept' AND reason IS NULL""",
+           WHERE id IN (SELECT value FROM json_each(:ids) /* numbers */) AND state = 'kept' AND reason IS NULL""",
         {"ids": json.dumps(list(payment_ids)), "now": clock.stamp()},
     )
 

@@ -68,7 +68,7 @@ def write_trial(tx: sqlite3.Connection, rows: int) -> None:
 
 
 def remove_trial(tx: sqlite3.Connection) -> None:
-    tx.execute("DELETE FROM installation WHERE name LIKE 'trial.%'")
+    tx.execute("DELETE FROM installation WHERE substr(name, 1, 6) = 'trial.'")
 
 
 def _code(function: Callable[..., Any]) -> object:

@@ -5,7 +5,9 @@ Each rule finds text that another engine would refuse or read otherwise. Below a
 
 import ast
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,23 @@ WORDS = frozenset(
     false from group having in insert integer into is join left like limit not nothing null offset on or order returning
     select set text then true union update values when where""".split()
 )
+
+
+def columns(is_meant: Callable[[str, bool], bool]) -> str:
+    """A pattern of the columns of the schema whose type, and whether they may be NULL, is so in each table."""
+    found: dict[str, set[bool]] = {}
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript((ROOT / "schema.sql").read_text(encoding="utf-8"))
+        for name, kind, not_null, key in connection.execute(
+            """SELECT c.name, c.type, c."notnull", c.pk FROM sqlite_schema t, pragma_table_info(t.name) c
+               WHERE t.type = 'table'"""
+        ):
+            found.setdefault(name, set()).add(is_meant(kind, not (not_null or key)))
+    return f"(?:{'|'.join(sorted(name for name, meant in found.items() if meant == {True}))})"
+
+
+NUMBER = columns(lambda kind, _: kind == "INTEGER")
+MAY_BE_NULL = columns(lambda _, is_nullable: is_nullable)
 
 
 def queries(source: str) -> Iterator[tuple[int, str]]:
@@ -126,6 +145,55 @@ def words_of_one_engine(sql: str) -> bool:
     return re.search(words, sql) is not None
 
 
+def hint_without_condition(sql: str) -> bool:
+    """Without the hint it is a JOIN, and that has an ON."""
+    for found in re.finditer(rf"\bCROSS JOIN{HINT}", sql):
+        following = re.search(r"\b(?:ON|WHERE|JOIN|GROUP|ORDER|LIMIT|UNION)\b|\)|$", sql[found.end() :])
+        if following is None or following[0] != "ON":
+            return True
+    return False
+
+
+def reserved_name(sql: str) -> bool:
+    return re.search(r"\)\s+(?:AS\s+)?(?:all|any|both|end|only|some|user|window)\b", sql) is not None
+
+
+def unmarked_numbers(sql: str) -> bool:
+    """A list of numbers says so, and a number taken out of JSON is cast: the engine must know what they are."""
+    for found in re.finditer(r"\bjson_each\(:\w+\)(?!\s*/\* numbers \*/)\s*(?:([a-z]\w*)\b)?", sql):
+        value = rf"{found[1]}\.value\b" if found[1] else r"value\b"
+        if re.search(rf"\b{NUMBER}\s*=\s*{value}", sql):
+            return True
+        if re.search(rf"\b{NUMBER}\s+(?:NOT\s+)?IN\s*\(\s*SELECT\s+value\s+FROM\s*$", sql[: found.start()]):
+            return True
+    return re.search(rf"\b{NUMBER}\s*(?:[=<>]+|BETWEEN)\s*json_extract\(", sql) is not None
+
+
+def list_of_no_rows(sql: str) -> bool:
+    """It is empty here and NULL elsewhere. An import's private tables are in SQLite always."""
+    return "INTO portions" not in sql and re.search(r"(?<!coalesce\()\bjson_group_array\(", sql) is not None
+
+
+def limited_recursion(sql: str) -> bool:
+    bodies = [top_level(inside(sql, found.end())) for found in re.finditer(r"\bAS\s*\(", sql)]
+    return "RECURSIVE" in sql and any("UNION" in body and "LIMIT" in body for body in bodies)
+
+
+def like(sql: str) -> bool:
+    """Small and capital letters are the same to it here, and nowhere else; what is folded before is."""
+    return re.search(r"(?<!\))\s(?:NOT\s+)?LIKE\b", sql) is not None
+
+
+def nulls_anywhere(sql: str) -> bool:
+    """NULL is first in order here and last elsewhere: the order says which, or no such row is wanted."""
+    for found in re.finditer(r"\bORDER BY\b", sql):
+        for term in re.split(r"\bLIMIT\b|\)", sql[found.end() :])[0].split(","):
+            name = re.match(rf"\s*(?:\w+\.)?({MAY_BE_NULL})\b(?!.*\bNULLS\b)", term)
+            if name and not re.search(rf"\b{name[1]}\s*(?:[<>=]|BETWEEN\b|IS NOT NULL\b)", sql):
+                return True
+    return False
+
+
 VIOLATIONS: dict[Callable[[str], bool], tuple[str, ...]] = {
     nameless_subquery: (
         "SELECT id FROM (SELECT id FROM games LIMIT 1)",
@@ -168,6 +236,28 @@ VIOLATIONS: dict[Callable[[str], bool], tuple[str, ...]] = {
         "SELECT rowid FROM t",
         "SELECT strftime('%s', at) FROM t",
     ),
+    hint_without_condition: (
+        "SELECT 1 FROM a CROSS JOIN /* hint */ b WHERE b.id = a.id",
+        "SELECT 1 FROM a CROSS JOIN /* hint */ b CROSS JOIN /* hint */ c ON c.id = b.id",
+        "SELECT 1 FROM (SELECT 1 FROM a CROSS JOIN /* hint */ b) c",
+    ),
+    reserved_name: ("SELECT * FROM (SELECT 1 AS x) some", "SELECT * FROM (SELECT 1 AS x) AS user WHERE x = 1"),
+    unmarked_numbers: (
+        "SELECT 1 FROM json_each(:ids) i CROSS JOIN /* hint */ grants g ON g.id = i.value",
+        "UPDATE payments SET is_sent = 1 WHERE id IN (SELECT value FROM json_each(:ids))",
+        "SELECT 1 FROM json_each(:players) w JOIN events e ON e.game_id = json_extract(w.value, '$[0]')",
+        "SELECT 1 FROM grants t WHERE t.id BETWEEN json_extract(:x, '$[0]') AND 5",
+    ),
+    list_of_no_rows: ("SELECT json_group_array(json_array(sku, quantity)) FROM entries",),
+    limited_recursion: (
+        "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 9) SELECT x FROM n",
+        "WITH RECURSIVE m (x) AS (SELECT 1), n (x) AS (SELECT 1 UNION SELECT x FROM n LIMIT 9) SELECT x FROM n",
+    ),
+    like: ("SELECT 1 FROM t WHERE a LIKE 'x%'", "SELECT 1 FROM t WHERE lower(a) = 'x' AND a NOT LIKE :b"),
+    nulls_anywhere: (
+        "SELECT id FROM payments WHERE game_id = 1 ORDER BY purchased_at DESC LIMIT 9",
+        "SELECT id FROM (SELECT id FROM deliveries d ORDER BY d.id, d.finished_at) x",
+    ),
 }
 PASSED = (
     "SELECT x.id FROM (SELECT id FROM games LIMIT 1) x WHERE x.id > 1",
@@ -184,6 +274,13 @@ PASSED = (
     "FROM a CROSS JOIN (SELECT 1 AS x UNION ALL SELECT 2) b CROSS JOIN json_each(:ids) i",
     "FROM t INDEXED BY t_by_time /* hint */ WHERE a = 1",
     "FROM t INDEXED BY {} /* hint */ WHERE a = 1",
+    "SELECT 1 FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ t INDEXED BY u /* hint */ ON t.id = i.value",
+    "SELECT 1 FROM json_each(:texts) i JOIN transactions t ON t.public_id = i.value",
+    "SELECT 1 FROM t WHERE t.id = CAST(json_extract(:x, '$[0]') AS INTEGER)",
+    "SELECT coalesce(json_group_array(json_array(a, b)), '[]') FROM t WHERE lower(a) LIKE '%e+%'",
+    "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT (SELECT a FROM t LIMIT 1) FROM n) SELECT x FROM n LIMIT 9",
+    "SELECT id FROM payments WHERE purchased_at > :at ORDER BY purchased_at, id",
+    "SELECT id FROM payments ORDER BY purchased_at DESC NULLS LAST, id DESC",
 )
 
 
