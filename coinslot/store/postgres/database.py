@@ -37,6 +37,7 @@ from coinslot.store.writer import Writer
 
 READERS = 10  # connections to read with, per process
 READER_SECONDS = 5.0  # how long a reader waits for one
+OLDEST_SERVER = 130000  # as PostgreSQL counts its versions; older ones are not maintained
 READ_ONLY = "-c default_transaction_read_only=on"
 
 T = TypeVar("T")
@@ -87,8 +88,12 @@ class PostgresDatabase(Database):
 
     def prepare(self) -> None:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        raw = open_connection(self.url, "", "read-write")
         try:
+            raw = open_connection(self.url, "", "read-write")
+        except PostgresError as error:
+            raise DatabaseError(f"{self.name} cannot be used: {error}") from None
+        try:
+            _check_server(raw, self.name)
             with known_errors():
                 raw.execute(f"SELECT pg_advisory_lock({LOCK})")
                 if not _has_schema(raw):
@@ -296,6 +301,27 @@ def without_password(url: str) -> str:
     parts = urlsplit(url)
     at = parts.netloc.rpartition("@")[2]
     return f"postgresql://{at}{parts.path}"
+
+
+def _check_server(raw: "psycopg.Connection[Any]", name: str) -> None:
+    """Raises :class:`DatabaseError` when this database cannot hold an installation, or the role may not make one."""
+    version = raw.info.server_version
+    if version < OLDEST_SERVER:
+        raise DatabaseError(
+            f"{name} is PostgreSQL {version // 10000}, which is too old; {OLDEST_SERVER // 10000} or newer is needed"
+        )
+    encoding = raw.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise DatabaseError(
+            f"{name} has the encoding {encoding}, and UTF8 is needed; make another database: "
+            "createdb --encoding=UTF8 --template=template0"
+        )
+    (may_make,) = raw.execute("SELECT has_database_privilege(current_database(), 'CREATE')").fetchone()  # type: ignore[misc]
+    if not may_make and not _has_schema(raw):
+        raise DatabaseError(
+            f"{name} has no tables yet, and {raw.info.user} may not make them; run as the database's owner: "
+            f"GRANT CREATE ON DATABASE {raw.info.dbname} TO {raw.info.user}"
+        )
 
 
 def _has_schema(raw: "psycopg.Connection[Any]") -> bool:
