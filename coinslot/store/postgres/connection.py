@@ -3,6 +3,7 @@
 Values come back as SQLite gives them: whole numbers as int, sums among them; truth as 0 or 1; bytes as bytes.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from psycopg.adapt import Buffer, Dumper, Loader
 from coinslot.store.postgres.text import translated
 
 CONNECT_SECONDS = 5
+ROWS_AT_ONCE = 500  # of values in one INSERT
+UNSENT_LENGTH = 500_000  # characters of statements of a write, after which they are sent
 NAMES = WRITER, READER, LISTENER, OTHER = "coinslot writer", "coinslot reader", "coinslot listener", "coinslot"
 # ``max_parallel_workers_per_gather``: the branches of a UNION ALL come one after another, as written. Compiling a
 # statement takes longer than any of ours.
@@ -29,6 +32,11 @@ SETTINGS = {
 }
 # A server that is gone without a word is noticed within some ten seconds.
 KEEPALIVE = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+
+# An INSERT whose rows may all be in one statement: none of them can be in the way of another, or it is left out.
+_OF_MANY_ROWS = re.compile(
+    r"\s*INSERT INTO \w+ \([\w\s,]+\)\s+VALUES\s+(?P<row>\([^()]*\))\s*(?:ON CONFLICT \([\w\s,]+\) DO NOTHING\s*)?"
+)
 
 
 class PostgresError(sqlite3.OperationalError):
@@ -194,16 +202,21 @@ class WritingConnection(PostgresConnection):
         super().__init__(raw)
         self.sends = 0
         self._unsent: list[tuple[str, _Awaited | None]] = []
+        self._unsent_length = 0
 
     def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Any:
-        with known_errors():
-            text = psycopg.ClientCursor(self.raw).mogrify(translated(sql), values or {})
-        awaited = _Awaited(self)
-        self._unsent.append((text, awaited))
-        return awaited
+        return self._send_later(self._text(sql, values))
 
     def executemany(self, sql: str, rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> Any:
-        return _Together([self.execute(sql, values) for values in rows])
+        found = _OF_MANY_ROWS.fullmatch(sql)
+        if found is None:
+            return _Together([self.execute(sql, values) for values in rows])
+        # One statement for many rows takes less than half of the time.
+        row, head, ending = found["row"], sql[: found.start("row")], sql[found.end("row") :]
+        results, rest = [], iter(rows)
+        while some := [self._text(row, values) for values in islice(rest, ROWS_AT_ONCE)]:
+            results.append(self._send_later(f"{head}{', '.join(some)}{ending}"))
+        return _Together(results)
 
     def add(self, text: str) -> None:
         """A statement of the engine's own, whose result is not wanted."""
@@ -212,12 +225,25 @@ class WritingConnection(PostgresConnection):
     def discard(self) -> None:
         """Never send what was not sent."""
         self._unsent.clear()
+        self._unsent_length = 0
+
+    def _text(self, sql: str, values: Mapping[str, Any] | Sequence[Any]) -> str:
+        with known_errors():
+            return psycopg.ClientCursor(self.raw).mogrify(translated(sql), values or {})
+
+    def _send_later(self, text: str) -> "_Awaited":
+        awaited = _Awaited(self)
+        self._unsent.append((text, awaited))
+        self._unsent_length += len(text)
+        if self._unsent_length > UNSENT_LENGTH:
+            self.send()
+        return awaited
 
     def send(self) -> None:
         """Send what was not sent. Raises what any of it raises; the transaction is then of no use."""
         if not self._unsent:
             return
-        unsent, self._unsent = self._unsent, []
+        unsent, self._unsent, self._unsent_length = self._unsent, [], 0
         self.sends += 1
         with known_errors():
             cursor = self.raw.execute(";\n".join(text for text, _ in unsent).encode())
