@@ -5,14 +5,14 @@ import shutil
 import signal
 import sys
 
-from bench import credits, follower, memory, pages, payments, profile, relay, settlement, size, year
+from bench import engines, follower, memory, pages, payments, profile, relay, settlement, size, year
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Coinslot against its budgets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, room, about in (
-        ("credits", credits, "the credit path: durable, with storage stubbed out, and a sample that does nothing"),
+        ("credits", engines, "the credit path: durable, with storage stubbed out, and a sample that does nothing"),
         ("profile", profile, "where the processor time of one credit goes, in one process"),
         (
             "memory",

@@ -8,15 +8,16 @@ import argparse
 import os
 import resource
 import shutil
-import sqlite3
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 from bench.load import Load, drive
 from bench.orders import LINES_PER_ORDER, MOST_PER_SECOND, Orders, prepare_home, write_orders
 from bench.server import serve
+from coinslot.store.db import open_database
 
 LEAST_OF_CAREFUL = 0.75
 LEAST_OF_SAMPLE = 0.5
@@ -30,6 +31,7 @@ class Variant:
     name: str
     app: str
     options: tuple[str, ...] = ()
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 DURABLE = Variant("durable", "wsgi:app")
@@ -101,16 +103,16 @@ def run(arguments: argparse.Namespace) -> list[str]:
 def measure(home: Path, variant: Variant, orders: Orders, seconds: int, callers: int) -> Load:
     """One run on one installation. Raises AssertionError when a durable run's database does not match its answers."""
     warm_up = WARM_UP_SECONDS * MOST_PER_SECOND
-    before = stored(home)["transactions"]
+    before = stored(home, variant)["transactions"]
     quiet = Quiet()
-    with serve(home, variant.app, variant.options) as server:
+    with serve(home, variant.app, variant.options, variant.more) as server:
         # The first calls open connections and fill caches; they are sent and counted, but not timed.
         first = drive(server.port, orders, WARM_UP_SECONDS, callers, count=warm_up)
         began = server.processor_seconds()
         load = drive(server.port, orders, seconds, callers, first=warm_up)
         load = replace(load, processor=(server.processor_seconds() - began) * 1e6 / max(1, load.credited))
-    if variant is DURABLE:
-        check_stored(home, before, first.credited + load.credited, most_in_flight=2 * callers)
+    if variant.app == DURABLE.app:
+        check_stored(stored(home, variant), before, first.credited + load.credited, most_in_flight=2 * callers)
     if quiet.others() > NOISE:
         print(f"  (other processes took {quiet.others():.0%} of the machine during the next figure)")
     return load
@@ -137,9 +139,8 @@ class Quiet:
         return (sum(ticks) - ticks[3] - ticks[4]) / hertz, sum(ticks) / hertz, used
 
 
-def check_stored(home: Path, before: int, credited: int, most_in_flight: int) -> None:
+def check_stored(rows: dict[str, int], before: int, credited: int, most_in_flight: int) -> None:
     """Every 200 was stored, once, with its grant and entries; beyond them only what wrk left in flight twice."""
-    rows = stored(home)
     new = rows["transactions"] - before
     if not credited <= new <= credited + most_in_flight:
         raise AssertionError(f"{credited} orders were answered 200, but {new} are stored")
@@ -147,16 +148,13 @@ def check_stored(home: Path, before: int, credited: int, most_in_flight: int) ->
         raise AssertionError(f"transactions, grants and entries do not belong together: {rows}")
 
 
-def stored(home: Path) -> dict[str, int]:
-    connection = sqlite3.connect(home / "coinslot.db")
+def stored(home: Path, variant: Variant = DURABLE) -> dict[str, int]:
+    database = open_database(home, variant.more.get("COINSLOT_DATABASE"))
     try:
-        return {
-            "transactions": connection.execute("SELECT count(*) FROM transactions").fetchone()[0],
-            "grants": connection.execute("SELECT count(*) FROM grants").fetchone()[0],
-            "entries": connection.execute("SELECT count(*) FROM entries").fetchone()[0],
-        }
+        counts = ((each, f"SELECT count(*) FROM {each}") for each in ("transactions", "grants", "entries"))
+        return {table: database.read().execute(sql).fetchone()[0] for table, sql in counts}
     finally:
-        connection.close()
+        database.close()
 
 
 def print_load(title: str, load: Load) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import imports
-from bench.credits import check_stored
+from bench.credits import check_stored, stored
 from bench.imports import compiling
 from bench.load import drive
 from bench.orders import MOST_PER_SECOND, prepare_home, write_orders
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
                     raise RuntimeError("nothing is credited")
                 credited, turns = credited + load.credited, turns + 1
             rss, pss = server.memory()
-        check_stored(home, 0, credited, most_in_flight=turns * arguments.callers)
+        check_stored(stored(home), 0, credited, most_in_flight=turns * arguments.callers)
 
     print(
         f"after {credited:,} orders: RSS {rss:.1f} MiB, PSS {pss:.1f} MiB together  "

@@ -4,8 +4,10 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from app import create_app
 from coinslot.access import keyring
@@ -35,9 +37,12 @@ class Orders:
     count: int
 
 
-def prepare_home(home: Path) -> None:
-    """A folder ready to serve: one game with Appcharge's keys, players and items, and an owner's absence."""
-    installation: Installation = create_app({"COINSLOT_HOME": str(home)}).extensions["coinslot"]
+def prepare_home(home: Path, more: Mapping[str, str] = MappingProxyType({})) -> None:
+    """A folder ready to serve: one game with Appcharge's keys, players and items, and an owner's absence.
+
+    ``more`` are variables that name another database.
+    """
+    installation: Installation = create_app({"COINSLOT_HOME": str(home), **more}).extensions["coinslot"]
     installation.prepare()
 
     def set_up(tx) -> None:

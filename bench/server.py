@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20
@@ -47,8 +48,16 @@ class Server:
 
 
 @contextmanager
-def serve(home: Path, app: str = "wsgi:app", options: tuple[str, ...] = ()) -> Iterator[Server]:
-    """Run gunicorn on a free port of the loopback; afterwards it is gone, whatever happened."""
+def serve(
+    home: Path,
+    app: str = "wsgi:app",
+    options: tuple[str, ...] = (),
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Server]:
+    """Run gunicorn on a free port of the loopback; afterwards it is gone, whatever happened.
+
+    ``more`` are variables for it, beside the home folder.
+    """
     log = home.parent / f"{home.name}.log"
     # Only what a shell gives and what is set here: a setting left over in the developer's shell must not be measured.
     # Compiled code is kept, as in production.
@@ -59,7 +68,7 @@ def serve(home: Path, app: str = "wsgi:app", options: tuple[str, ...] = ()) -> I
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *options, app],
             cwd=ROOT,
-            env=environment | {"COINSLOT_HOME": str(home)},
+            env=environment | {"COINSLOT_HOME": str(home), **more},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,  # the log line of every credit is written, as in production; a pipe would have to be read
