@@ -9,8 +9,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from tests.servers import ROOT, until
+from tests.waiting import until
 
+ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "deploy/litestream.yml"
 BEGIN_SECONDS = 30.0
 COPY_SECONDS = 60

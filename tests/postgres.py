@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from tests.servers import until
+from tests.waiting import until
 
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0

@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests import databases
+from tests.waiting import until as until
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20.0
@@ -60,15 +61,6 @@ def needs(program: str) -> str:
             pytest.fail(f"{program} is not installed")
         pytest.skip(f"{program} is not installed")
     return path
-
-
-def until(is_true: Callable[[], Any], what: str, seconds: float = 10.0) -> Any:
-    """The first true value of a function; fails when there is none before the deadline."""
-    deadline = time.monotonic() + seconds
-    while not (found := is_true()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.01)
-    return found
 
 
 class Underway:
