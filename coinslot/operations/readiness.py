@@ -1,6 +1,7 @@
 """Whether a credit could be made now. ``/readyz`` says so, and the heartbeat is called only then."""
 
 import logging
+from contextlib import suppress
 
 from coinslot.access.vault import Vault, VaultError
 from coinslot.operations.findings import LEAST_FREE_BYTES
@@ -11,29 +12,29 @@ log = logging.getLogger("coinslot")
 
 
 def checks(database: Database, vault: Vault) -> dict[str, str]:
-    """What is checked -> ``ok``, ``not needed``, or what is wrong: the writer gets its lock, key, disk and relay are
-    there. Waits like a write."""
-    found = {"database": "ok", "key": "ok", "disk": "ok", "relay": "ok"}
+    """What is checked -> ``ok``, ``not needed``, ``unknown``, or what is wrong: the writer gets its lock, key, disk and
+    relay are there. Waits like a write, once: a database that cannot be written is asked nothing more.
+    """
+    found = {"database": "ok", "key": "unknown", "disk": "unknown", "relay": "unknown"}
     try:
         if database.is_refusing():
             found["database"] = "not writable"
     except (DatabaseError, EngineError, OSError) as error:
         log.error("not ready: %s", error)
         found["database"] = "not writable"
+    with suppress(OSError):
+        free = database.free_bytes()
+        found["disk"] = "not needed" if free is None else "nearly full" if free < LEAST_FREE_BYTES else "ok"
+    if found["database"] != "ok":
+        return found
     try:
         vault.current(database.read())
+        found["key"] = "ok"
     except (VaultError, DatabaseError, EngineError, OSError) as error:
         log.error("not ready: %s", error)
         found["key"] = "missing or wrong"
-    try:
-        free = database.free_bytes()
-        found["disk"] = "not needed" if free is None else "nearly full" if free < LEAST_FREE_BYTES else "ok"
-    except OSError:
-        found["disk"] = "unknown"
-    try:
+    with suppress(DatabaseError, EngineError, OSError):
         found["relay"] = _relay_state(database)
-    except (DatabaseError, EngineError, OSError):
-        found["relay"] = "unknown"
     return found
 
 
