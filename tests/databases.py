@@ -183,6 +183,22 @@ def statements(installation: "Installation") -> Iterator[list[str]]:
         connection.set_trace_callback(None)
 
 
+class Noting:
+    """A connection of a write that notes each statement as it stands in the code."""
+
+    def __init__(self, tx: Any, statements: list[str]) -> None:
+        self._tx = tx
+        self._statements = statements
+
+    def execute(self, sql: str, values: Any = ()) -> Any:
+        self._statements.append(sql)
+        return self._tx.execute(sql, values)
+
+    def executemany(self, sql: str, rows: Any) -> Any:
+        self._statements.append(sql)
+        return self._tx.executemany(sql, rows)
+
+
 class Fault:
     """From now on every such ``action``, as ``INSERT ON grants``, fails with ``says``, until :meth:`end`.
 

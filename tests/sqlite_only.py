@@ -5,8 +5,15 @@ With ``COINSLOT_TEST_ENGINE=postgres`` these are skipped, and nothing else is.
 
 FILES = "it damages, copies, moves or measures the database file itself"
 KEY_FILE = "PostgreSQL takes the master key from the environment, never from a file"
+PLANS = "it reads SQLite's plans or counts what it prepares"
 
 SQLITE_ONLY = {
+    "access/test_vault.py::test_a_fresh_installation_gets_a_key_of_its_own": KEY_FILE,
+    "access/test_vault.py::test_the_environments_key_is_used_instead_of_the_file": KEY_FILE,
+    "access/test_vault.py::TestRotation::test_everything_is_under_the_new_key_and_the_old_file_is_kept": KEY_FILE,
+    "access/test_vault.py::TestRotation::test_a_running_process_follows_without_a_restart": KEY_FILE,
+    "access/test_vault.py::TestRotation::test_a_crash_before_the_commit_leaves_the_old_key_in_force": KEY_FILE,
+    "access/test_vault.py::TestRotation::test_a_crash_after_the_commit_leaves_the_new_key_readable": KEY_FILE,
     "chaos/test_judge.py": "the judge reads the file by itself, with no line of Coinslot",
     "chaos/test_scenes.py": "the judge reads the file by itself, with no line of Coinslot",
     "commands/test_as_root.py": "it is about who owns the files that commands make",
@@ -15,6 +22,7 @@ SQLITE_ONLY = {
     "operations/test_follower.py": "Litestream copies SQLite files",
     "operations/test_forgetting.py::test_deleted_content_leaves_the_pages_of_every_connection": FILES,
     "operations/test_forgetting.py::test_the_wal_is_cut_once_its_readers_let_go": FILES,
+    "outbox/test_deliveries.py::TestLooking::test_what_the_relay_asks_all_the_time_has_an_index": PLANS,
     "server/test_follower.py": "Litestream copies SQLite files",
     "server/test_durable.py": "it watches the system calls that put the WAL on the disk",
     "server/test_readiness.py": FILES,

@@ -100,9 +100,9 @@ class TestClaims:
         (claim,) = owed.claim(owner="one")
         assert claim.leased_until == coinslot_clock.now() + 15
         assert owed.claim(owner="two") == []
-        clock.shift(4)
+        clock.shift(3.9)
         assert claim.is_long_enough()
-        clock.shift(0.1)
+        clock.shift(0.2)
         assert not claim.is_long_enough()  # an attempt begun now might end after the lease
         clock.shift(10.8)
         assert owed.claim(owner="two") == []
@@ -594,6 +594,7 @@ class TestRedrives:
         moments = []
         for _ in range(3):
             moments.append(coinslot_clock.stamp())
+            clock.shift(1)
             owed.credit()
             owed.fail_all()
             clock.shift(60)
