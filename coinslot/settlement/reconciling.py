@@ -15,6 +15,7 @@ from coinslot.settlement import differences, partner_rows, periods, purchases, s
 from coinslot.settlement.differences import AT_EDGE, REFUNDED_HERE, RESULTS, UNREADABLE, Difference, Own, Scope, Side
 from coinslot.settlement.runs import ROWS_AT_ONCE, Run
 from coinslot.store.db import Connection, Database
+from coinslot.store.paging import plain_rows
 
 HOURS_APART = 26  # at most, between the beginnings of one month in two time zones
 
@@ -237,7 +238,8 @@ def _move(
 def finish(database: Database, run_id: int) -> None:
     """Mark ids that a spreadsheet altered, and store the summary, once; doing it again changes nothing."""
     spreadsheet_ids.mark(database, run_id)
-    summary = json.dumps(_summary(database.read(), run_id))
+    with database.snapshot() as connection:
+        summary = json.dumps(_summary(connection, run_id))
     database.write(
         lambda tx: tx.execute(
             """UPDATE reconciliations SET summary = :summary, finished_at = :now
@@ -250,15 +252,16 @@ def finish(database: Database, run_id: int) -> None:
 def _summary(connection: Connection, run_id: int) -> list[list[Any]]:
     """Result, currency, count and amount at stake."""
     sums: dict[tuple[str, str | None], tuple[int, Decimal | None]] = {}
-    rows = connection.execute(
-        "SELECT result, currency, stake_minor FROM differences WHERE reconciliation_id = :id", {"id": run_id}
+    rows = plain_rows(
+        connection,
+        "SELECT result, currency, stake_minor FROM differences WHERE reconciliation_id = :id",
+        {"id": run_id},
     )
     with money.exactly():
-        for row in rows:
-            key = (row["result"], row["currency"])
-            count, stake = sums.get(key, (0, None))
-            if row["stake_minor"] is not None:
-                stake = (stake or 0) + Decimal(row["stake_minor"])
-            sums[key] = (count + 1, stake)
+        for result, currency, at_stake in rows:
+            count, stake = sums.get((result, currency), (0, None))
+            if at_stake is not None:
+                stake = (stake or 0) + Decimal(at_stake)
+            sums[result, currency] = (count + 1, stake)
     ordered = sorted(sums.items(), key=lambda item: (RESULTS.index(item[0][0]), item[0][1] or ""))
     return [[*key, count, _text(stake)] for key, (count, stake) in ordered]

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import partial
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from coinslot.base import clock
 from coinslot.settlement.differences import ID_ALTERED, MISSING_HERE, MISSING_THERE
-from coinslot.store.db import Connection, Database, Row
+from coinslot.store.db import Connection, Database
+from coinslot.store.paging import plain_rows
 
 MARKED_AT_ONCE = 4000
 MOST_POWERS = 10_000
@@ -24,6 +25,16 @@ KEPT_DIGITS = 15  # of a number, in a spreadsheet
 _POWER = re.compile(r"([1-9](?:[.,][0-9]{1,14})?)E\+([0-9]{1,3})", re.IGNORECASE)
 _DIGITS = re.compile("[0-9]{1,255}")
 _NUMBER = re.compile("[0-9]{1,255}(?:[eE][0-9]{1,3})?")  # as a spreadsheet reads it: 68e2 is 6800
+
+
+class _Missing(NamedTuple):
+    """A difference that is missing on one side; ``amount`` is that at stake, exact text in minor units."""
+
+    id: int
+    reference: str
+    amount: str
+    currency: str
+    occurred_at: str | None
 
 
 def mark(database: Database, run_id: int) -> None:
@@ -48,9 +59,9 @@ def _marks(connection: Connection, run_id: int) -> Iterator[Mapping[str, Any]]:
     for number, _ in powers.values():
         yield _mark(number, None)
     for row in _missing(connection, run_id, MISSING_THERE) if powers else ():
-        there = next((powers[key] for key in _roundings(row["reference"]) if key in powers), None)
+        there = next((powers[key] for key in _roundings(row.reference) if key in powers), None)
         if there is not None:
-            yield _mark(row["id"], there[1])
+            yield _mark(row.id, there[1])
 
 
 def _pairs(connection: Connection, run_id: int) -> Iterator[Mapping[str, Any]]:
@@ -62,41 +73,41 @@ def _pairs(connection: Connection, run_id: int) -> Iterator[Mapping[str, Any]]:
             waiting = next(ours, None)
         if waiting is None or waiting[0] != key:
             continue
-        by_form: dict[str, list[Row]] = {}
+        by_form: dict[str, list[_Missing]] = {}
         for row in waiting[1]:
-            for form in _forms(row["reference"]):
+            for form in _forms(row.reference):
                 by_form.setdefault(form, []).append(row)
         taken: set[int] = set()
         for row in group:
-            found = (each for form in _forms(row["reference"]) for each in by_form.get(form, ()))
-            other = next((each for each in found if each["id"] not in taken and _is_near(row, each)), None)
+            found = (each for form in _forms(row.reference) for each in by_form.get(form, ()))
+            other = next((each for each in found if each.id not in taken and _is_near(row, each)), None)
             if other is not None:
-                taken.add(other["id"])
-                yield _mark(row["id"], other["reference"])
-                yield _mark(other["id"], row["reference"])
+                taken.add(other.id)
+                yield _mark(row.id, other.reference)
+                yield _mark(other.id, row.reference)
 
 
-def _missing(connection: Connection, run_id: int, result: str) -> Iterator[Row]:
+def _missing(connection: Connection, run_id: int, result: str) -> Iterator[_Missing]:
     """By currency and amount; without an amount two ids cannot be compared."""
-    return iter(
-        connection.execute(
-            """SELECT id, reference, stake_minor, currency, occurred_at FROM differences
-               WHERE reconciliation_id = :id AND result = :result AND stake_minor IS NOT NULL AND currency IS NOT NULL
-               ORDER BY currency, stake_minor, id""",
-            {"id": run_id, "result": result},
-        )
+    rows = plain_rows(
+        connection,
+        """SELECT id, reference, stake_minor, currency, occurred_at FROM differences
+           WHERE reconciliation_id = :id AND result = :result AND stake_minor IS NOT NULL AND currency IS NOT NULL
+           ORDER BY currency, stake_minor, id""",
+        {"id": run_id, "result": result},
     )
+    return map(_Missing._make, rows)
 
 
-def _amount(row: Row) -> tuple[str, str]:
-    return row["currency"], row["stake_minor"]
+def _amount(row: _Missing) -> tuple[str, str]:
+    return row.currency, row.amount
 
 
-def _is_near(one: Row, other: Row) -> bool:
+def _is_near(one: _Missing, other: _Missing) -> bool:
     """Whether they may be of one day; a report need not have the time."""
-    if one["occurred_at"] is None or other["occurred_at"] is None:
+    if one.occurred_at is None or other.occurred_at is None:
         return True
-    return abs(clock.seconds(one["occurred_at"]) - clock.seconds(other["occurred_at"])) <= DAY_SECONDS
+    return abs(clock.seconds(one.occurred_at) - clock.seconds(other.occurred_at)) <= DAY_SECONDS
 
 
 def _forms(reference: str) -> set[str]:

@@ -22,13 +22,14 @@ ROWS_AT_ONCE = 500  # of values in one INSERT
 UNSENT_LENGTH = 500_000  # characters of statements of a write, after which they are sent
 NAMES = WRITER, READER, LISTENER, OTHER = "coinslot writer", "coinslot reader", "coinslot listener", "coinslot"
 # ``max_parallel_workers_per_gather``: the branches of a UNION ALL come one after another, as written. Compiling a
-# statement takes longer than any of ours.
+# statement takes longer than any of ours. Cursors are read to their end.
 SETTINGS = {
     "search_path": "coinslot",
     "timezone": "UTC",
     "standard_conforming_strings": "on",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
+    "cursor_tuple_fraction": "1",
 }
 # A server that is gone without a word is noticed within some ten seconds.
 KEEPALIVE = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}

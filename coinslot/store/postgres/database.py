@@ -31,6 +31,7 @@ from coinslot.store.postgres.connection import (
     open_connection,
     parameters,
 )
+from coinslot.store.postgres.snapshot import Snapshot
 from coinslot.store.postgres.writer import CHANNEL, LOCK, PostgresWriter, Transactions
 from coinslot.store.waiting_write import WaitingWrite
 from coinslot.store.writer import Writer
@@ -120,7 +121,7 @@ class PostgresDatabase(Database):
     def snapshot(self) -> Iterator[Connection]:
         with self.reader() as raw:
             raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            self._local.pinned = PostgresConnection(raw)
+            self._local.pinned = Snapshot(raw)
             try:
                 yield cast(Connection, self._local.pinned)
             finally:
