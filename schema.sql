@@ -1089,6 +1089,16 @@ CREATE TABLE untaken_grants (
     PRIMARY KEY (game_id, grant_id)
 ) STRICT, WITHOUT ROWID;
 
+-- Files that the owner has uploaded and not used yet, in parts (coinslot/operations/uploads.py).
+CREATE TABLE uploads (
+    name        TEXT NOT NULL,
+    part        INTEGER NOT NULL,
+    purpose     TEXT NOT NULL,   -- a word of ours: what it is for, and of which game
+    content     BLOB NOT NULL,   -- zlib
+    created_at  TEXT NOT NULL,   -- the same for all parts
+    PRIMARY KEY (name, part)
+) STRICT;
+
 -- Figures counted as they happen; no page and no scrape counts rows. Tests count only in credited.test, and credits of the
 -- reserved player or item nowhere.
 CREATE TABLE counters (

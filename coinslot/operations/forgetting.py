@@ -70,11 +70,11 @@ def forget(database: Database, vault: Vault, game: Game, player_id: str, actor: 
         if is_known:
             audit.record(tx, game.id, actor, "player.forget", player_id)
             _remember(tx, database.home, _hash(game.slug, player_id))
+            uploads.clear(tx)  # which may name anybody
         return is_known
 
     is_known = database.write(store)
     if is_known:
-        uploads.clear(database.home)
         database.tidy()
     return is_known
 
@@ -128,6 +128,7 @@ def forget_again(tx: Connection, key: MasterKey, home: Path) -> int:
             _empty(tx, game["id"], player_id, _find(tx, key, game["id"], player_id))
             count += 1
     tx.executemany(_REMEMBER, [{"hash": each, "at": remembered[each]} for each in since])
+    uploads.clear(tx)
     return count
 
 

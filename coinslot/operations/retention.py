@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from coinslot.base import clock
 from coinslot.games.games import Game
 from coinslot.games.retention import FOREVER
+from coinslot.operations import uploads
 from coinslot.outbox import deliveries
 from coinslot.relay import jobs
 from coinslot.store import portions
@@ -57,6 +58,7 @@ class Kind:
 def run(database: Database, games: Sequence[Game]) -> float:
     """Delete for some seconds what these games need not keep; returns in how many the job wants to run again."""
     until = time.monotonic() + RUN_SECONDS
+    uploads.forget_old(database)
     connection = database.read()
     state = _parsed(jobs.cursor(connection, jobs.INSTALLATION, JOB))
     for game in games:

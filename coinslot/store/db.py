@@ -20,7 +20,7 @@ from coinslot.store.errors import DatabaseError as DatabaseError
 from coinslot.store.errors import SchemaError as SchemaError
 from coinslot.store.writer import Writer
 
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 OLDEST_VERSION = 11  # earlier versions were previews, never released; each later one has a migration
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "schema.sql"
 

@@ -85,7 +85,7 @@ def world(installation, client, studio, clock, db):
     clock.move_to(1785801600)  # 2026-08-04
     fill(installation, client, studio)
     file = io.BytesIO(f"{SENDABLE},amount,currency\nGP-1,9.99,USD\n".encode())
-    upload = uploads.keep(installation.settings.home, "report-1-2026-07-playcamp", file)
+    upload = uploads.keep(installation.database, "report-1-2026-07-playcamp", file)
 
     def newest(sql):
         return next(iter(db(sql)[0].values()))

@@ -105,7 +105,7 @@ def test_no_file_of_the_home_folder_holds_the_person_and_the_sums_stay(desk, ins
     assert desk.event(customer={"id": "c-55", "email": EMAIL}, orderId=order()["orderId"]) == 200
     assert desk.event(transactions=[{"purchaseId": order()["purchaseId"]}]) == 200
     assert desk.send("events", b'{"orderId": "%s", "mail": "%s"' % (order()["orderId"].encode(), EMAIL.encode())) == 400
-    uploads.keep(installation.settings.home, "report", io.BytesIO(f"{order()['orderId']},{EMAIL}".encode()))
+    uploads.keep(installation.database, "report", io.BytesIO(f"{order()['orderId']},{EMAIL}".encode()))
     assert len(desk.db("SELECT id FROM events WHERE raw_body IS NOT NULL")) == 5
     assert files_with(installation.settings.home, EMAIL, "Alice Liddell", "11016948447") != []
     (body,) = [row["raw_body"] for row in desk.db("SELECT raw_body FROM transactions")]  # packed, and at last random

@@ -222,7 +222,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 STEP = (
-    ("coinslot/store/db.py", "SCHEMA_VERSION = 11", "SCHEMA_VERSION = 12"),
+    ("coinslot/store/db.py", "SCHEMA_VERSION = 12", "SCHEMA_VERSION = 13"),
     (
         "coinslot/store/migrations.py",
         "MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}",

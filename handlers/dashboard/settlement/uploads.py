@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flask import Response, request
@@ -42,12 +44,13 @@ def upload_report(game: Game, name: str) -> AnyResponse:
     upload = request.files.get("file")
     if upload is None or not upload.filename:
         return differences(game, name, 400, "Please choose a file.")
-    upload_id = uploads.keep(current_installation().settings.home, _purpose(game, name, partner.name), upload.stream)
-    kept = _uploaded(game, name, partner.name, upload_id)
+    database = current_installation().database
+    upload_id = uploads.keep(database, _purpose(game, name, partner.name), upload.stream)
     try:
-        _head(kept, report)
+        with _uploaded(game, name, partner.name, upload_id) as path:
+            _head(path, report)
     except ReconciliationError as error:
-        uploads.forget(kept)
+        uploads.forget(database, upload_id)
         return differences(game, name, 400, f"{shown(upload.filename, 60)} cannot be read: {error}.")
     return see_other("report_columns", name=name, partner=partner.name, upload_id=upload_id)
 
@@ -62,14 +65,15 @@ def hold_against_report(game: Game, name: str, partner: str, upload_id: str) -> 
     """Read the file as the form says and begin to compare, unless it cannot be read."""
     closed_month(game, name)
     asked, report = reporting_partner(partner)
-    path = _uploaded(game, name, partner, upload_id)
-    show_on_error(_columns_page, game, name, partner, upload_id)
-    layout = _layout(report, _head(path, report)[0])
-    _check(path, layout)
-    # The file is read now; the job compares what was read.
-    run_id = partner_reports.begin(current_installation(), game, name, asked, who(), (path, layout), is_background=True)
-    jobs.take_file(current_installation().database, run_id, path, layout)
-    uploads.forget(path)
+    installation = current_installation()
+    with _uploaded(game, name, partner, upload_id) as path:
+        show_on_error(_columns_page, game, name, partner, upload_id)
+        layout = _layout(report, _head(path, report)[0])
+        _check(path, layout)
+        # The file is read now; the job compares what was read.
+        run_id = partner_reports.begin(installation, game, name, asked, who(), (path, layout), is_background=True)
+        jobs.take_file(installation.database, run_id, path, layout)
+    uploads.forget(installation.database, upload_id)
     return see_other("differences", "reconciling", name=name)
 
 
@@ -77,9 +81,9 @@ def _columns_page(
     game: Game, name: str, partner_name: str, upload_id: str, status: int = 200, problem: str | None = None
 ) -> Response:
     partner, report = reporting_partner(partner_name)
-    path = _uploaded(game, name, partner_name, upload_id)
-    columns, rows = _head(path, report)
-    guessed, unit, currency = _guessed(path, Layout.of(report, {}))
+    with _uploaded(game, name, partner_name, upload_id) as path:
+        columns, rows = _head(path, report)
+        guessed, unit, currency = _guessed(path, Layout.of(report, {}))
     chosen = {field: whole(request.form.get(field)) if problem else guessed[field] for field in FIELDS}
     return page(
         "report_columns.html",
@@ -106,11 +110,12 @@ def _purpose(game: Game, name: str, partner: str) -> str:
     return f"report-{game.id}-{name}-{partner}"
 
 
-def _uploaded(game: Game, name: str, partner: str, upload_id: str) -> Path:
-    found = uploads.find(current_installation().settings.home, _purpose(game, name, partner), upload_id)
-    if found is None:
-        raise PageError(404, "That file is not here any more. Please upload it again.")
-    return found
+@contextmanager
+def _uploaded(game: Game, name: str, partner: str, upload_id: str) -> Iterator[Path]:
+    with uploads.copied(current_installation().database, _purpose(game, name, partner), upload_id) as found:
+        if found is None:
+            raise PageError(404, "That file is not here any more. Please upload it again.")
+        yield found
 
 
 def _head(path: Path, report: Report) -> tuple[list[str], list[list[str]]]:
