@@ -1,23 +1,43 @@
 """Time, in the one format the database knows."""
 
+import threading
 import time
 from datetime import UTC, datetime
 
 FIRST_YEAR = "2010"  # an earlier time was misread
 DAY_SECONDS = 86400.0
 _stopped_at: float | None = None  # see stop_at
-_ahead = 0.0  # see set_ahead
+_ahead: float | None = None  # see set_ahead
+
+
+class _Thread(threading.local):
+    moment: float | None = None
+
+
+_held = _Thread()  # see hold
 
 
 def now() -> float:
     """Unix seconds. All age checks and stored times use this, so that a test moves one clock."""
-    return time.time() + _ahead if _stopped_at is None else _stopped_at
+    if _stopped_at is not None:
+        return _stopped_at
+    if _ahead is None:
+        return time.time()
+    return time.time() + _ahead if _held.moment is None else _held.moment
 
 
 def set_ahead(seconds: float) -> None:
     """Count by a clock that is so far ahead of this machine's: that of a database which several machines share."""
     global _ahead
     _ahead = seconds
+
+
+def hold(moment: float | None) -> None:
+    """Let it be this moment, in Unix seconds, for this thread until the next call; None: time goes on for it.
+
+    Once :func:`set_ahead` was called.
+    """
+    _held.moment = moment
 
 
 def stop_at(seconds: float | None) -> None:

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(ROOT.glob("coinslot/**/*.py"))
 IS_SQL = re.compile(r"\b(SELECT|INSERT|UPDATE|DELETE|WITH|FROM|WHERE|JOIN|AND|OR|IN|IS|EXISTS|CASE|SET|ORDER)\b")
-ENGINES = ("sqlite3", "psycopg", "psycopg_pool")
+ENGINES = ("sqlite3", "psycopg")
 HINT = r"\s*/\* hint \*/"
 WORDS = frozenset(
     """and as asc between by case cast coalesce conflict cross current delete desc distinct do else end excluded exists

@@ -15,14 +15,16 @@ from typing import Any
 import psycopg
 from psycopg.adapt import Buffer, Dumper, Loader
 
+from coinslot.store.postgres import address
 from coinslot.store.postgres.text import translated
 
-CONNECT_SECONDS = 5
+CONNECT_SECONDS = 3  # to each host that the address names
 ROWS_AT_ONCE = 500  # of values in one INSERT
 UNSENT_LENGTH = 500_000  # characters of statements of a write, after which they are sent
 NAMES = WRITER, READER, LISTENER, OTHER = "coinslot writer", "coinslot reader", "coinslot listener", "coinslot"
 # ``max_parallel_workers_per_gather``: the branches of a UNION ALL come one after another, as written. Compiling a
-# statement takes longer than any of ours. Cursors are read to their end.
+# statement takes longer than any of ours. Cursors are read to their end. ``tcp_``: the database notices that we are
+# gone as soon as we notice it.
 SETTINGS = {
     "search_path": "coinslot",
     "timezone": "UTC",
@@ -30,7 +32,14 @@ SETTINGS = {
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
     "cursor_tuple_fraction": "1",
+    "tcp_keepalives_idle": "4",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
 }
+# How SQLSTATE begins where the database is away; PostgreSQL gives none where it was not reached at all. 57P: it ends or
+# begins. Not 25P03, which says that we were frozen in the middle of a transaction.
+_AWAY = ("08", "57P")
 # A server that is gone without a word is noticed within some ten seconds.
 KEEPALIVE = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
@@ -41,7 +50,9 @@ _OF_MANY_ROWS = re.compile(
 
 
 class PostgresError(sqlite3.OperationalError):
-    """What psycopg raised, under a name that the rest knows."""
+    """What psycopg raised, under a name that the rest knows. ``is_lost``: the database is away, or was not reached."""
+
+    is_lost = False
 
 
 class PostgresIntegrityError(PostgresError, sqlite3.IntegrityError):
@@ -56,14 +67,17 @@ def known_errors() -> Iterator[None]:
     except psycopg.IntegrityError as error:
         raise PostgresIntegrityError(_words(error)) from None
     except psycopg.Error as error:
-        raise PostgresError(_words(error)) from None
+        known = PostgresError(_words(error))
+        known.is_lost = isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08").startswith(_AWAY)
+        raise known from None
 
 
 def _words(error: psycopg.Error) -> str:
+    state = error.sqlstate or ""
     first = (error.diag.message_primary or str(error)).splitlines()
-    return " ".join(
-        filter(None, [first[0] if first else type(error).__name__, error.sqlstate and f"({error.sqlstate})"])
-    )
+    if not first or state[:2] == "22" or state == "42601":  # about a value, or a statement's text: they are quoted
+        first = [type(error).__name__]
+    return f"{first[0]} ({state})" if state else first[0]
 
 
 class Row(tuple[Any, ...]):
@@ -129,23 +143,26 @@ def open_connection(url: str, options: str, target: str, name: str = OTHER) -> "
     database's administrator sees, one of :data:`NAMES`.
     """
     with known_errors():
-        connection = psycopg.connect(url, **parameters(options, target, name))
+        connection: psycopg.Connection[Any] = psycopg.connect(**parameters(url, options, target, name))
         adapt(connection)
         return connection
 
 
-def parameters(options: str, target: str, name: str) -> dict[str, Any]:
-    """Keyword arguments for ``psycopg.connect``."""
+def parameters(url: str, options: str, target: str, name: str) -> dict[str, Any]:
+    """Keyword arguments for ``psycopg.connect``. What the address names beside the database is kept."""
+    named = address.read(url)
+    ours = " ".join(f"-c {setting}={value}" for setting, value in SETTINGS.items())
     return {
+        "connect_timeout": CONNECT_SECONDS,
+        **KEEPALIVE,
+        **named,
         "autocommit": True,
         "cursor_factory": psycopg.ClientCursor,
         "row_factory": _as_rows,
-        "connect_timeout": CONNECT_SECONDS,
         "application_name": name,
         "client_encoding": "utf8",
         "target_session_attrs": target,
-        "options": " ".join([*(f"-c {setting}={value}" for setting, value in SETTINGS.items()), options]),
-        **KEEPALIVE,
+        "options": f"{named.get('options', '')} {ours} {options}",
     }
 
 
@@ -247,7 +264,7 @@ class WritingConnection(PostgresConnection):
         unsent, self._unsent, self._unsent_length = self._unsent, [], 0
         self.sends += 1
         with known_errors():
-            cursor = self.raw.execute(";\n".join(text for text, _ in unsent).encode())
+            cursor = self.raw.execute("\n;\n".join(text for text, _ in unsent).encode())
             for _, awaited in unsent:
                 if awaited is not None:
                     awaited.result = Result(cursor.fetchall() if cursor.description else (), cursor.rowcount)

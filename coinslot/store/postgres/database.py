@@ -5,20 +5,17 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
 
 from coinslot.store import db, migrations
 from coinslot.store.db import Connection, Database
-from coinslot.store.errors import BusyError, DatabaseError, SchemaError
-from coinslot.store.postgres import ddl
+from coinslot.store.errors import DatabaseError, SchemaError
+from coinslot.store.postgres import address, ddl
 from coinslot.store.postgres.connection import (
-    LISTENER,
     READER,
     PostgresConnection,
     PostgresError,
@@ -26,20 +23,18 @@ from coinslot.store.postgres.connection import (
     Result,
     WritingConnection,
     _PlainCursor,
-    adapt,
     known_errors,
     open_connection,
-    parameters,
 )
+from coinslot.store.postgres.listener import READ_ONLY, Listener
+from coinslot.store.postgres.readers import Readers, until_there
 from coinslot.store.postgres.snapshot import Snapshot
-from coinslot.store.postgres.writer import CHANNEL, LOCK, PostgresWriter, Transactions
+from coinslot.store.postgres.writer import LOCK, LOCKED_MS, PostgresWriter, Transactions, origin
 from coinslot.store.waiting_write import WaitingWrite
 from coinslot.store.writer import Writer
 
-READERS = 10  # connections to read with, per process
-READER_SECONDS = 5.0  # how long a reader waits for one
 OLDEST_SERVER = 130000  # as PostgreSQL counts its versions; older ones are not maintained
-READ_ONLY = "-c default_transaction_read_only=on"
+STUCK_MS = 60_000  # a program that stops while it makes or changes the tables is cut off after this
 
 T = TypeVar("T")
 log = logging.getLogger("coinslot")
@@ -79,24 +74,26 @@ class PostgresDatabase(Database):
 
     def __init__(self, home: Path, url: str) -> None:
         super().__init__(home)
+        address.read(url)
         self.url = url
-        self.name = without_password(url)
+        self.name = address.without_password(url)
         self.path = home / "coinslot.db"
         self.lock = _lock(url)
-        self._pool: ConnectionPool[Any] | None = None
-        self._pool_pid = 0
-        self._listener: _Listener | None = None
+        self._readers: Readers | None = None
+        self._readers_pid = 0
+        self._reading = _PooledConnection(self)
+        self._listener: Listener | None = None
 
     def prepare(self) -> None:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            raw = open_connection(self.url, "", "read-write")
+            raw = open_connection(self.url, f"-c idle_in_transaction_session_timeout={STUCK_MS}", "read-write")
         except PostgresError as error:
             raise DatabaseError(f"{self.name} cannot be used: {error}") from None
         try:
             _check_server(raw, self.name)
-            with known_errors():
-                raw.execute(f"SELECT pg_advisory_lock({LOCK})")
+            with known_errors(), raw.transaction():  # so that one that is stopped here keeps nobody waiting for ever
+                raw.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
                 if not _has_schema(raw):
                     create_schema(raw)
                 _migrate(raw)
@@ -109,30 +106,38 @@ class PostgresDatabase(Database):
         except PostgresError:
             return False
         try:
-            return _has_schema(raw)
+            with known_errors():
+                return _has_schema(raw)
         finally:
             raw.close()
 
     def read(self) -> Connection:
-        pinned = getattr(self._local, "pinned", None)
-        return cast(Connection, _PooledConnection(self) if pinned is None else pinned)
+        return cast(Connection, self._reading)
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        with self.reader() as raw:
-            raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        if self.pinned() is not None:
+            yield self.read()
+            return
+        with self.readers().one("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as raw:
             self._local.pinned = Snapshot(raw)
             try:
-                yield cast(Connection, self._local.pinned)
+                yield self.read()
             finally:
                 self._local.pinned = None
                 if not raw.closed:
-                    raw.execute("ROLLBACK")
+                    with known_errors():
+                        raw.execute("ROLLBACK")
+
+    def pinned(self) -> Snapshot | None:
+        """The connection of this thread's :meth:`snapshot`."""
+        found: Snapshot | None = getattr(self._local, "pinned", None)
+        return found
 
     def commits_seen(self) -> int:
         listener = self._listener
         if listener is None or listener.pid != os.getpid():
-            listener = self._listener = _Listener(self.url)
+            listener = self._listener = Listener(self.url)
         return listener.count
 
     def changes(self) -> int | None:
@@ -143,8 +148,10 @@ class PostgresDatabase(Database):
 
     def write_here(self, function: Callable[[Connection], T]) -> T:
         write = WaitingWrite(function, keeps_games=False)
-        transactions = Transactions(self.url)
+        transactions = until_there(lambda: Transactions(self.url))
         try:
+            if transactions.has_no_tables:
+                self.prepare()
             transactions.begin()
             transactions.run(write)
             if write.error is not None:
@@ -167,108 +174,65 @@ class PostgresDatabase(Database):
         """The database server does it."""
 
     def _close_readers(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None and self._pool_pid == os.getpid():
-            pool.close()
+        readers, self._readers = self._readers, None
+        if readers is not None and self._readers_pid == os.getpid():
+            readers.close()
         listener, self._listener = self._listener, None
         if listener is not None and listener.pid == os.getpid():
             listener.stop()
 
-    @contextmanager
-    def reader(self) -> "Iterator[psycopg.Connection[Any]]":
-        """A connection to read with, from the pool."""
-        try:
-            with self._readers().connection() as raw:
-                yield raw
-        except PoolTimeout:
-            raise BusyError(f"no connection to {self.name} within {READER_SECONDS:.0f} seconds") from None
+    def readers(self) -> Readers:
+        """The connections of this process to read with."""
+        readers = self._readers
+        if readers is None or self._readers_pid != os.getpid():
+            with self._starting:
+                if self._readers is None or self._readers_pid != os.getpid():
+                    self._readers, self._readers_pid = Readers(self._open_reader), os.getpid()
+                return self._readers
+        return readers
 
-    def _readers(self) -> "ConnectionPool[Any]":
-        with self._starting:
-            if self._pool is None or self._pool_pid != os.getpid():
-                self._check_version()
-                self._pool = ConnectionPool(
-                    self.url,
-                    kwargs=parameters(READ_ONLY, "primary", READER),
-                    min_size=0,
-                    max_size=READERS,
-                    configure=adapt,
-                    timeout=READER_SECONDS,
-                    max_idle=60,
-                    num_workers=1,
-                    open=True,
-                )
-                self._pool_pid = os.getpid()
-            return self._pool
+    def reader(self) -> "AbstractContextManager[psycopg.Connection[Any]]":
+        """One of them, for a block."""
+        return self.readers().one()
 
-    def _check_version(self) -> None:
-        raw = open_connection(self.url, READ_ONLY, "primary")
+    def _open_reader(self) -> "psycopg.Connection[Any]":
+        raw = open_connection(self.url, f"{READ_ONLY} -c lock_timeout={LOCKED_MS}", "primary", READER)
         try:
-            if not _has_schema(raw):
-                raise DatabaseError(f"there are no tables in {self.name}; the first start of the server makes them")
-            version, moved_to = raw.execute("SELECT version, moved_to FROM engine").fetchone()  # type: ignore[misc]
-        finally:
+            with known_errors():
+                if not _has_schema(raw):
+                    raise DatabaseError(f"there are no tables in {self.name}; the first start of the server makes them")
+                version, moved_to = raw.execute("SELECT version, moved_to FROM engine").fetchone()  # type: ignore[misc]
+            if moved_to is not None:
+                raise SchemaError(f"{self.name} was moved to {moved_to}")
+            if version != db.SCHEMA_VERSION:
+                raise SchemaError(db.version_trouble(version))
+        except BaseException:
             raw.close()
-        if moved_to is not None:
-            raise SchemaError(f"{self.name} was moved to {moved_to}")
-        if version != db.SCHEMA_VERSION:
-            raise SchemaError(db.version_trouble(version))
+            raise
+        return raw
 
 
 class _PooledConnection:
-    """Reads each statement on a connection of the pool, which is free again when its rows are there."""
+    """Reads each statement on a connection of the pool, which is free again when its rows are there.
+
+    Inside a thread's :meth:`PostgresDatabase.snapshot` it reads that.
+    """
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
 
     def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Result:
-        for is_last in (False, True):
-            with self._database.reader() as raw:
-                try:
-                    result: Result = PostgresConnection(raw).execute(sql, values)
-                    return result
-                except PostgresError:
-                    if is_last or not raw.closed:
-                        raise  # else the connection was lost before, and another one is asked
-        raise AssertionError
+        pinned = self._database.pinned()
+        if pinned is not None:
+            return cast(Result, pinned.execute(sql, values))
+        return self._database.readers().run(lambda raw: cast(Result, PostgresConnection(raw).execute(sql, values)))
 
-    def cursor(self) -> _PlainCursor:
-        return _PlainCursor(self)
+    def cursor(self) -> Any:
+        pinned = self._database.pinned()
+        return _PlainCursor(self) if pinned is None else pinned.cursor()
 
     def close(self) -> None:
         """Nothing is held between two statements."""
-
-
-class _Listener:
-    """A thread that counts the commits of all processes, which the database tells it."""
-
-    def __init__(self, url: str) -> None:
-        self.pid = os.getpid()
-        self.count = 0
-        self._url = url
-        self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="coinslot-listener", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._is_stopping = True
-        self._thread.join(2)
-
-    def _run(self) -> None:
-        while not self._is_stopping:
-            try:
-                raw = open_connection(self._url, READ_ONLY, "primary", LISTENER)
-                try:
-                    raw.execute(f"LISTEN {CHANNEL}")
-                    self.count += 1  # there may have been commits before
-                    while not self._is_stopping:
-                        for _ in raw.notifies(timeout=0.5, stop_after=1):
-                            self.count += 1
-                finally:
-                    raw.close()
-            except (psycopg.Error, PostgresError):
-                self.count += 1  # nobody tells now: whoever waits looks for himself
-                time.sleep(0.5)
 
 
 @contextmanager
@@ -295,13 +259,6 @@ class _lock:
 
     def __exit__(self, *error: Any) -> None:
         self._held.context.__exit__(*error)
-
-
-def without_password(url: str) -> str:
-    """A URL as sentences show it."""
-    parts = urlsplit(url)
-    at = parts.netloc.rpartition("@")[2]
-    return f"postgresql://{at}{parts.path}"
 
 
 def _check_server(raw: "psycopg.Connection[Any]", name: str) -> None:
@@ -338,10 +295,8 @@ def create_schema(raw: "psycopg.Connection[Any]", schema: str = "coinslot") -> N
         raw.execute(_OWN)
         for statement in ddl.creation(db.SCHEMA_FILE.read_text(encoding="utf-8")):
             raw.execute(statement.encode())
-        raw.execute(
-            "INSERT INTO engine (version, timeline) VALUES (%s, left(pg_walfile_name(pg_current_wal_lsn()), 8))",
-            [db.SCHEMA_VERSION],
-        )
+        raw.execute("INSERT INTO engine (version, timeline) VALUES (%s, '')", [db.SCHEMA_VERSION])
+        raw.execute("UPDATE engine SET timeline = %s || '-' || tableoid", [origin(raw)])
 
 
 def _migrate(raw: "psycopg.Connection[Any]") -> None:

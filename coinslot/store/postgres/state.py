@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from coinslot.store.postgres.connection import LISTENER, NAMES, WRITER, known_errors
-from coinslot.store.postgres.database import READERS
+from coinslot.store.postgres.readers import READERS
 
 if TYPE_CHECKING:
     from coinslot.store.postgres.database import PostgresDatabase
