@@ -215,13 +215,8 @@ class Browser:
 
     def queries(self, path: str, **kwargs: Any) -> tuple[Any, list[str]]:
         """The answer of a page, and every statement it had the database run to read."""
-        statements: list[str] = []
-        connection = self.installation.database.read()
-        connection.set_trace_callback(statements.append)
-        try:
+        with databases.statements(self.installation) as statements:
             answer = self.client.get(path, **kwargs)
-        finally:
-            connection.set_trace_callback(None)
         return answer, [each for each in statements if each.lstrip()[:6].upper() in ("SELECT", "WITH", "PRAGMA")]
 
 

@@ -86,21 +86,30 @@ def change(where: Where, sql: str, **values: Any) -> int:
         return connection.execute(sql, values).rowcount
 
 
-def change_guarded(where: Where, sql: str, **values: Any) -> int:
-    """The same with a statement that the triggers of the schema refuse."""
+@contextmanager
+def unguarded(where: Where) -> Iterator[sqlite3.Connection]:
+    """A transaction in which the schema's triggers and references refuse nothing; an error rolls it back."""
     with connected(where) as connection:
         if _is_on_postgres(where):
             connection.execute("SET session_replication_role = replica")
-            return connection.execute(sql, values).rowcount
-        connection.execute("BEGIN IMMEDIATE")
-        guards = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
-        for name, _ in guards:
-            connection.execute(f"DROP TRIGGER {name}")
-        changed = connection.execute(sql, values).rowcount
-        for _, made_by in guards:
-            connection.execute(made_by)
+            connection.execute("BEGIN")
+            yield connection
+        else:
+            connection.execute("PRAGMA foreign_keys = OFF")
+            connection.execute("BEGIN IMMEDIATE")
+            guards = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+            for name, _ in guards:
+                connection.execute(f"DROP TRIGGER {name}")
+            yield connection
+            for _, made_by in guards:
+                connection.execute(made_by)
         connection.execute("COMMIT")
-    return changed
+
+
+def change_guarded(where: Where, sql: str, **values: Any) -> int:
+    """:func:`change` with a statement that the schema would refuse."""
+    with unguarded(where) as connection:
+        return connection.execute(sql, values).rowcount
 
 
 def tables(where: Where) -> list[str]:
@@ -202,17 +211,21 @@ class Noting:
 class Fault:
     """From now on every such ``action``, as ``INSERT ON grants``, fails with ``says``, until :meth:`end`.
 
-    ``when`` chooses rows, as ``new.type = 'x'``.
+    ``when`` chooses rows, as ``new.type = 'x'``. With ``ends_all`` the whole transaction is lost, as SQLite does it
+    when the disk is full.
     """
 
-    def __init__(self, where: Where, action: str, says: str = "disk on fire", when: str = "") -> None:
+    def __init__(
+        self, where: Where, action: str, says: str = "disk on fire", when: str = "", ends_all: bool = False
+    ) -> None:
         self._where = where
         self._table = action.split()[-1]
         condition = f"WHEN ({when})" if when else ""
         if _is_on_postgres(where):
             change(where, postgres.FAULT.format(action=action, says=says, when=condition))
         else:
-            change(where, f"CREATE TRIGGER fault BEFORE {action} {condition} BEGIN SELECT RAISE(ABORT, '{says}'); END")
+            how = f"SELECT RAISE({'ROLLBACK' if ends_all else 'ABORT'}, '{says}')"
+            change(where, f"CREATE TRIGGER fault BEFORE {action} {condition} BEGIN {how}; END")
 
     def end(self) -> None:
         change(self._where, f"DROP TRIGGER fault {f'ON {self._table}' if _is_on_postgres(self._where) else ''}")

@@ -18,6 +18,11 @@ SQLITE_ONLY = {
     "chaos/test_scenes.py": "the judge reads the file by itself, with no line of Coinslot",
     "commands/test_as_root.py": "it is about who owns the files that commands make",
     "commands/test_commands.py::test_simulate_from_a_copy_with_another_key_is_a_surprise": FILES,
+    "dashboard/test_integration.py::test_the_newest_credit_is_found_by_an_index": PLANS,
+    "dashboard/test_transactions.py::TestList::test_an_export_holds_no_old_state_of_the_database_while_it_is_read": (
+        FILES
+    ),
+    "ledger/test_credit.py::test_no_statement_of_a_credit_is_prepared_anew": PLANS,
     "operations/test_doctor.py::test_database_that_cannot_be_used": FILES,
     "operations/test_follower.py": "Litestream copies SQLite files",
     "operations/test_forgetting.py::test_deleted_content_leaves_the_pages_of_every_connection": FILES,

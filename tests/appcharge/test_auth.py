@@ -16,6 +16,7 @@ from coinslot.games import registry
 from handlers.appcharge.logins import auth
 from handlers.appcharge.logins import methods as login_methods
 from handlers.appcharge.logins.game_calls import login_url
+from tests import databases
 from tests.conftest import appcharge_headers
 from tests.fakes.http import FakeServer, Request, closed_port, status
 from tests.fakes.social import Facebook, Google
@@ -119,7 +120,7 @@ class Studio:
 
     def everything(self) -> str:
         """Every value of every table, as text."""
-        tables = [row["name"] for row in self.db("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = databases.tables(self.studio.installation)
         return "\n".join(str(row) for table in tables for row in self.db(f"SELECT * FROM {table}"))
 
 
@@ -290,10 +291,8 @@ class TestRefusals:
             assert_invalid(store.log_in(authMethod=provider), auth.FAILED_BECAUSE["method_off"])
 
     def test_our_own_trouble_is_503_in_the_dialect(self, store, installation):
-        trigger = "CREATE TRIGGER broken BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'no'); END"
-        installation.database.write_here(lambda tx: tx.execute(trigger).rowcount)
-
-        store.unavailable()
+        with databases.Fault(installation, "INSERT ON events"):
+            store.unavailable()
 
 
 class TestUserToken:

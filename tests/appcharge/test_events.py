@@ -10,6 +10,7 @@ import pytest
 from coinslot.games.readers import moment_of
 from coinslot.ledger import chain
 from handlers.appcharge.events import refund_reason, without_personal_data
+from tests import databases
 from tests.conftest import MAIN_KEY, appcharge_headers, order
 from tests.owed import Owed
 
@@ -261,13 +262,10 @@ class TestKeeping:
         self, post, post_order, db, installation, take_back, outcomes
     ):
         post_order()
-        installation.database.write_here(
-            lambda tx: tx.execute("CREATE TRIGGER broken BEFORE INSERT ON refunds BEGIN SELECT RAISE(ABORT, 'no'); END")
-        )
-        assert post(V1).status_code >= 500
+        with databases.Fault(installation, "INSERT ON refunds"):
+            assert post(V1).status_code >= 500
         assert db("SELECT * FROM events") == []
 
-        installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER broken"))
         assert is_taken(post(V1))
         assert outcomes() == ["reversed"]
 

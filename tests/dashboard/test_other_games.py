@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests import databases
 from tests.conftest import Browser, Studio
 
 pytestmark = pytest.mark.long
@@ -50,9 +51,9 @@ def filled(rule, world):
     return (address, is_month) if has_id else (None, False)
 
 
-def rows_of_demo(db):
-    tables = [row["name"] for row in db("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-    with_game = [name for name in tables if any(c["name"] == "game_id" for c in db(f"PRAGMA table_info({name})"))]
+def rows_of_demo(installation, db):
+    tables = databases.tables(installation)
+    with_game = [name for name in tables if "game_id" in databases.columns(installation, name)]
     return {name: db(f"SELECT * FROM {name} WHERE game_id = 1") for name in with_game if name != "schedules"}
 
 
@@ -64,7 +65,7 @@ def other(installation, world):
 
 def test_at_every_page_and_form_of_another_game(app, world, other, installation, db):
     browser = Browser(app.test_client(), installation)
-    before, wrong, seen = rows_of_demo(db), [], 0
+    before, wrong, seen = rows_of_demo(installation, db), [], 0
     for rule in app.url_map.iter_rules():
         address, is_month = filled(rule, world) if rule.rule.startswith("/games/<slug>/") else (None, False)
         endpoint = rule.endpoint.partition(".")[2]
@@ -81,13 +82,13 @@ def test_at_every_page_and_form_of_another_game(app, world, other, installation,
             wrong.append((method, address[:80], endpoint, answer.status_code, answer.location))
     assert not wrong, "\n".join(map(str, wrong))
     assert seen > 30
-    assert rows_of_demo(db) == before
+    assert rows_of_demo(installation, db) == before
 
 
-def test_at_every_call_of_the_game_api_with_another_games_token(app, world, other, studio, client, db):
+def test_at_every_call_of_the_game_api_with_another_games_token(app, installation, world, other, studio, client, db):
     studio.player("zoe")
     studio.item("ruby")
-    before, seen = rows_of_demo(db), 0
+    before, seen = rows_of_demo(installation, db), 0
     headers = {"Authorization": f"Bearer {other.token}"}
     mine = {"Authorization": f"Bearer {studio.token}"}
     for rule in app.url_map.iter_rules():
@@ -105,7 +106,7 @@ def test_at_every_call_of_the_game_api_with_another_games_token(app, world, othe
             assert not [word for word in (b"GP-carol", b"o-1", b"carol", b"zoe") if word in shown], (method, address)
             seen += 1
     assert seen > 15
-    assert rows_of_demo(db) == before
+    assert rows_of_demo(installation, db) == before
     assert client.get("/game/v1/players/zoe", headers=mine).json["player_id"] == "zoe"
     assert (
         client.get("/game/v1/items", headers=mine).json["items"]

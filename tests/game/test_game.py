@@ -10,6 +10,7 @@ import pytest
 from werkzeug.security import check_password_hash
 
 from coinslot.games import games
+from tests import databases
 from tests.conftest import MAIN_KEY, TOKEN
 
 MIB = 1024 * 1024
@@ -73,15 +74,6 @@ def assert_problem(answer: Any, status: int, *words: str) -> None:
     assert set(answer.json) <= {"type", "title", "status", "detail", "errors"}
     for word in words:
         assert word in answer.json["detail"]
-
-
-def break_table(installation: Any, statement: str) -> None:
-    """Let the database fail at one kind of write, in words that must not get out."""
-    installation.database.write_here(
-        lambda tx: tx.execute(
-            f"CREATE TRIGGER broken BEFORE {statement} BEGIN SELECT RAISE(ABORT, 'disk on fire'); END"
-        )
-    )
 
 
 class TestToken:
@@ -503,9 +495,9 @@ class TestBulk:
         assert len(db("SELECT * FROM players")) == 2
 
     def test_a_failure_halfway_leaves_nothing(self, api, installation, db):
-        break_table(installation, "INSERT ON identities")
         wanted = [{"player_id": "carol"}, {"player_id": "dave", "identities": {"google": "g"}}]
-        assert_problem(api("POST", "players", {"players": wanted}), 503)
+        with databases.Fault(installation, "INSERT ON identities"):
+            assert_problem(api("POST", "players", {"players": wanted}), 503)
         assert len(db("SELECT * FROM players")) == 2
 
 
@@ -719,14 +711,12 @@ class TestFeed:
 
     def test_a_reversal_is_a_grant_of_its_own_and_takes_away(self, api, post_order, installation):
         post_order(products=[{"amount": 7, "sku": "coins"}])
-        installation.database.write_here(
-            lambda tx: tx.executescript(
-                """BEGIN;
-                INSERT INTO grants (id, game_id, transaction_id, kind, player_id, reverses, policy, is_test, created_at)
-                    SELECT 2, game_id, transaction_id, 'reversal', player_id, id, 'revoke', 0, created_at FROM grants;
-                INSERT INTO entries (grant_id, sku, quantity) SELECT 2, sku, '-7' FROM entries;"""
-            )
+        databases.change(
+            installation,
+            """INSERT INTO grants (id, game_id, transaction_id, kind, player_id, reverses, policy, is_test, created_at)
+               SELECT 2, game_id, transaction_id, 'reversal', player_id, id, 'revoke', 0, created_at FROM grants""",
         )
+        databases.change(installation, "INSERT INTO entries (grant_id, sku, quantity) SELECT 2, sku, '-7' FROM entries")
         first, second = api("GET", "grants").json["grants"]
 
         assert second == first | {
@@ -850,8 +840,8 @@ class TestForgetting:
 
     def test_a_failure_halfway_forgets_nothing(self, api, post_order, installation, db):
         post_order()
-        break_table(installation, "INSERT ON audit")
-        assert_problem(api("DELETE", "players/alice"), 503)
+        with databases.Fault(installation, "INSERT ON audit"):
+            assert_problem(api("DELETE", "players/alice"), 503)
         assert api.player()["player_id"] == "alice"
         assert db("SELECT raw_body IS NULL AS gone FROM transactions") == [{"gone": 0}]
 
@@ -898,25 +888,23 @@ class TestErrors:
         ],
     )
     def test_our_own_trouble_is_a_503_that_tells_nothing(self, api, installation, statement, method, path, body):
-        break_table(installation, statement)
-
-        answer = api(method, path, body)
+        with databases.Fault(installation, statement):
+            answer = api(method, path, body)
 
         assert_problem(answer, 503)
         for inside in ("disk on fire", "sqlite", "Traceback", "trigger", "coinslot", ".py"):
             assert inside not in answer.text
-        installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER broken"))
         assert api(method, path, body).status_code in (200, 201, 204)
 
     @pytest.mark.parametrize(
         ("table", "path"), [("players", "players/alice"), ("entries", "players/alice/granted"), ("grants", "grants")]
     )
     def test_a_read_that_fails_is_a_503_too_and_the_next_one_works(self, api, installation, table, path):
-        installation.database.write_here(lambda tx: tx.execute(f"ALTER TABLE {table} RENAME TO gone"))
+        databases.change(installation, f"ALTER TABLE {table} RENAME TO gone")
         answer = api("GET", path)
         assert_problem(answer, 503)
         assert "no such table" not in answer.text
-        installation.database.write_here(lambda tx: tx.execute(f"ALTER TABLE gone RENAME TO {table}"))
+        databases.change(installation, f"ALTER TABLE gone RENAME TO {table}")
         assert api("GET", path).status_code == 200
 
     def test_nothing_is_ever_html(self, api, client):

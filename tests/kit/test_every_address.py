@@ -11,6 +11,7 @@ from werkzeug.security import generate_password_hash
 from coinslot.access import owner, people, second_factor, sessions
 from coinslot.games import games
 from handlers.dashboard.frame import roles
+from tests import databases
 from tests.conftest import Browser, Studio
 from tests.partner_cases import ADDRESSES, Sent
 
@@ -139,11 +140,10 @@ def expected(kind, method, caller):
     return {"form": "form", "open": "in"}[kind]
 
 
-def kept(db):
+def kept(installation, db):
     """All rows of all tables but those that any call may change."""
     free = {"refusals", "refusal_names", "counters", "sessions", "throttles", "secrets", "feeds", "contacts"}
-    tables = [row["name"] for row in db("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-    return {name: db(f"SELECT * FROM {name}") for name in tables if name not in free and "fts" not in name}
+    return {name: db(f"SELECT * FROM {name}") for name in databases.tables(installation) if name not in free}
 
 
 def test_every_address_has_a_kind(app):
@@ -157,7 +157,7 @@ def test_every_address_has_a_kind(app):
 
 @pytest.mark.long
 def test_everybody_is_let_in_where_they_may_and_nowhere_else(app, installation, callers, db):
-    before, wrong, seen = kept(db), [], 0
+    before, wrong, seen = kept(installation, db), [], 0
     for rule, method, address in addresses_of(app):
         kind = kind_of(rule, method)
         for caller in callers.names() if kind != "partner" else ():
@@ -172,7 +172,7 @@ def test_everybody_is_let_in_where_they_may_and_nowhere_else(app, installation, 
                 wrong.append((method, rule.rule, caller, found, wanted))
     assert not wrong, "\n".join(map(str, wrong))
     assert seen > 1500
-    assert kept(db) == before
+    assert kept(installation, db) == before
 
 
 @pytest.mark.long
@@ -183,7 +183,7 @@ def test_at_a_partners_address_only_its_signature_for_this_game_counts(app, inst
         other.secret(address.secret, f"other-{address.key}")
         if address.partner == "appcharge":
             other.secret("appcharge.publisher_token", "other-publisher-token")
-    before = kept(db)
+    before = kept(installation, db)
     client = app.test_client()
     for address in ADDRESSES:
         made = address.make(address.path, Sent(address.key))
@@ -194,7 +194,7 @@ def test_at_a_partners_address_only_its_signature_for_this_game_counts(app, inst
         for game, key in (("demo", f"other-{address.key}"), ("other-two", address.key)):
             if game == "demo" or "{game}" in address.path:
                 assert not address.is_accepted(address.call(client, game, key=key)), (address.name, game)
-    assert kept(db) == before
+    assert kept(installation, db) == before
 
 
 @pytest.mark.long
@@ -214,7 +214,7 @@ def test_no_form_is_taken_that_is_not_this_sessions_own(app, installation, calle
         {"data": {"form_token": right}, "headers": {"Sec-Fetch-Site": each}}
         for each in ("cross-site", "same-site", "x")
     ]
-    rows, seen = kept(db), 0
+    rows, seen = kept(installation, db), 0
     for rule, method, address in addresses_of(app):
         is_page = kind_of(rule, method) in ("support", "owner", "form") and rule.endpoint.startswith("dashboard.")
         for how in ways if is_page and method == "POST" else ():
@@ -223,7 +223,7 @@ def test_no_form_is_taken_that_is_not_this_sessions_own(app, installation, calle
             assert answer.mimetype == HTML, (address, how)
             seen += 1
     assert seen > 700
-    assert kept(db) == rows
+    assert kept(installation, db) == rows
 
 
 @pytest.mark.long

@@ -134,10 +134,8 @@ def test_hostile_words_do_not_break_the_format(scrape, installation, studio):
 
 def test_a_scrape_asks_no_more_with_more_games(client, installation, studio):
     def statements():
-        seen = []
-        installation.database.read().set_trace_callback(seen.append)
-        client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
-        installation.database.read().set_trace_callback(None)
+        with databases.statements(installation) as seen:
+            client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
         return len(seen)
 
     few = statements()

@@ -10,6 +10,7 @@ import pytest
 from coinslot.access import keyring
 from coinslot.access.vault import Sealed
 from coinslot.store import counters
+from tests import databases
 from tests.partner_cases import ADDRESSES, Sent
 
 NEXT_KEY = "the-next-key-000000"
@@ -182,17 +183,13 @@ class TestCredits:
     def test_a_failure_halfway_leaves_nothing_and_the_retry_credits(
         self, address, call, feed, db, installation, stored
     ):
-        def sql(statement):
-            installation.database.write_here(lambda tx: tx.execute(statement).rowcount)
-
-        sql("CREATE TRIGGER broken BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'disk on fire'); END")
-        answer = call()
+        with databases.Fault(installation, "INSERT ON entries"):
+            answer = call()
         assert answer.status_code >= 500
         assert "disk on fire" not in answer.text
         assert set(stored().values()) == {0}
         assert db("SELECT * FROM counters WHERE name <> 'called'") == []
 
-        sql("DROP TRIGGER broken")
         assert address.is_accepted(call())
         assert len(feed()) == 1
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from coinslot.access import keyring
 from coinslot.outbox import conversion_queue
 from handlers.playcamp.events import conversion
+from tests import databases
 from tests.conftest import Studio
 from tests.fakes.http import Receiver, status
 from tests.fakes.playcamp import PlayCamp, broken, signed, sponsor_event
@@ -773,16 +774,13 @@ class TestOnce:
 
     def test_a_crash_in_the_write_leaves_it_all_to_be_done(self, gateway):
         gateway.send(body=CHANGED)
-        gateway.owed.write(
-            lambda tx: tx.execute(
-                "CREATE TRIGGER crash BEFORE INSERT ON deliveries BEGIN SELECT RAISE(ABORT, 'crash'); END"
-            )
-        )
-        with pytest.raises(Exception, match="crash"):
+        with (
+            databases.Fault(gateway.owed.installation, "INSERT ON deliveries", "crash"),
+            pytest.raises(Exception, match="crash"),
+        ):
             gateway.run()
         assert gateway.states() == ["waiting", "waiting"]
 
-        gateway.owed.write(lambda tx: tx.execute("DROP TRIGGER crash"))
         gateway.run()
         assert gateway.bodies() == [{"events": [REMOVED, REGISTERED]}]
 

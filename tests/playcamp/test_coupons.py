@@ -8,6 +8,7 @@ import pytest
 from coinslot.access import keyring
 from coinslot.ledger import packing
 from handlers.playcamp.events import coupons
+from tests import databases
 from tests.fakes.http import reset, silence
 from tests.fakes.playcamp import Coupon, PlayCamp, answers, broken, garbage, signed
 from tests.owed import Owed
@@ -257,13 +258,8 @@ class TestRedeeming:
     def test_when_nothing_can_be_stored_the_game_is_told_that_it_was_redeemed(
         self, ask, announce, installation, playcamp, feed, caplog
     ):
-        installation.database.write_here(
-            lambda tx: tx.execute(
-                "CREATE TRIGGER trouble BEFORE INSERT ON grants BEGIN SELECT RAISE(ROLLBACK, 'trouble'); END"
-            )
-        )
-        answer = ask("redeem")
-        installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
+        with databases.Fault(installation, "INSERT ON grants", ends_all=True):
+            answer = ask("redeem")
         announce()
 
         assert (answer.status_code, "was redeemed" in answer.json["detail"]) == (503, True)

@@ -17,6 +17,7 @@ from coinslot.relay.webhooks import signed as signed_by_us
 from handlers.playcamp.events.signature import verify
 from handlers.playcamp.format import FORMAT
 from handlers.playcamp.recipe import SignatureError
+from tests import databases
 from tests.fakes.playcamp import signed, sponsor_event
 from tests.owed import Owed
 
@@ -453,16 +454,9 @@ class TestKeeping:
 
     def test_nothing_is_acknowledged_that_is_not_on_the_disk(self, post, send, installation, db):
         halves = [event(), event("sponsor.ended", at=1)]
-        installation.database.write_here(
-            lambda tx: tx.execute(
-                """CREATE TRIGGER trouble BEFORE INSERT ON events WHEN new.type = 'sponsor.ended'
-                   BEGIN SELECT RAISE(ABORT, 'trouble'); END"""
-            )
-        )
-
-        assert post(halves).status_code == 503
+        with databases.Fault(installation, "INSERT ON events", when="new.type = 'sponsor.ended'"):
+            assert post(halves).status_code == 503
         assert db("SELECT * FROM events") == db("SELECT * FROM boosts") == []
-        installation.database.write_here(lambda tx: tx.execute("DROP TRIGGER trouble"))
         send(*halves)
         assert len(db("SELECT * FROM events")) == 2
 

@@ -12,6 +12,7 @@ from coinslot.relay import jobs as schedules
 from coinslot.relay.jobs import LEASE_SECONDS, PAUSES_SECONDS, JobError
 from coinslot.relay.loop import JOBS_AT_ONCE
 from coinslot.store.db import DatabaseError
+from tests import databases
 from tests.fakes.http import Receiver, silence, status
 from tests.owed import running
 from tests.servers import until
@@ -386,16 +387,15 @@ class TestARelay:
     def test_schedules_are_looked_up_only_after_a_commit(self, jobs, installation):
         installation.own_jobs = {}
         relay = installation.new_relay()
-        statements = []
-        installation.database.read().set_trace_callback(statements.append)
 
         def look():
             relay._turn(0)
             return sum("FROM schedules" in each for each in statements)
 
-        assert [look() for _ in range(20)] == [1] * 20
-        jobs.at(60)
-        assert [look() for _ in range(20)] == [2] * 20
+        with databases.statements(installation) as statements:
+            assert [look() for _ in range(20)] == [1] * 20
+            jobs.at(60)
+            assert [look() for _ in range(20)] == [2] * 20
 
 
 class TestStandingJobs:
@@ -489,8 +489,7 @@ class TestJobsOfTheInstallation:
         relay = installation.new_relay()
         relay._turn(0)  # asks for it
 
-        before = installation.database.read().execute("PRAGMA data_version").fetchone()[0]
-        turns = [relay._turn(0) for _ in range(20)]
+        with databases.nothing_written(installation):
+            turns = [relay._turn(0) for _ in range(20)]
 
-        assert installation.database.read().execute("PRAGMA data_version").fetchone()[0] == before
         assert turns == [(0, 0)] * 20
