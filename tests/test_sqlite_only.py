@@ -37,7 +37,7 @@ def test_who_opens_the_file_by_hand_is_in_the_list():
     by_hand = {
         str(path.relative_to(TESTS))
         for path in TESTS.rglob("test_*.py")
-        if TESTS / "store/postgres" not in path.parents and "sqlite3.connect(" in path.read_text(encoding="utf-8")
+        if TESTS / "store" not in path.parents and "sqlite3.connect(" in path.read_text(encoding="utf-8")
     }
 
     own = {
