@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
         return credits.run(arguments)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coinslot-bench-")))
-        url = arguments.database or stack.enter_context(_cluster())
+        url = arguments.database or stack.enter_context(cluster())
         far = stack.enter_context(far_away(url, arguments.delay))
         key = {"COINSLOT_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode()}
         variants = (
@@ -79,7 +79,7 @@ def _near(variant: Variant, url: str) -> dict[str, str]:
 
 
 @contextmanager
-def _cluster() -> Iterator[str]:
+def cluster() -> Iterator[str]:
     from tests.postgres import Cluster
 
     with Cluster(**DURABLE_SETTINGS) as cluster:

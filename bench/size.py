@@ -5,8 +5,10 @@ import shutil
 import sqlite3
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
 from app import create_app
 from bench.credits import DURABLE, WARM_UP_SECONDS, measure, print_load
@@ -96,8 +98,8 @@ def fill(home: Path, rows: int, copied: Copied | None = None) -> None:
         connection.close()
 
 
-def credit_one(home: Path) -> None:
-    app = create_app({"COINSLOT_HOME": str(home)})
+def credit_one(home: Path, more: Mapping[str, str] = MappingProxyType({})) -> None:
+    app = create_app({"COINSLOT_HOME": str(home), **more})
     body = order("fill", 0)
     headers = {
         "x-publisher-token": KEYS["appcharge.publisher_token"],

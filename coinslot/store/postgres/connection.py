@@ -24,7 +24,8 @@ UNSENT_LENGTH = 500_000  # characters of statements of a write, after which they
 NAMES = WRITER, READER, LISTENER, OTHER = "coinslot writer", "coinslot reader", "coinslot listener", "coinslot"
 # ``max_parallel_workers_per_gather``: the branches of a UNION ALL come one after another, as written. Compiling a
 # statement takes longer than any of ours. Cursors are read to their end. ``tcp_``: the database notices that we are
-# gone as soon as we notice it.
+# gone as soon as we notice it. Every list has an index, and a table is read from end to end only where there is none:
+# PostgreSQL would also do it where it guesses that the first rows will do, or that a disk seeks slowly.
 SETTINGS = {
     "search_path": "coinslot",
     "timezone": "UTC",
@@ -36,6 +37,8 @@ SETTINGS = {
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "10000",
+    "enable_seqscan": "off",
+    "random_page_cost": "1.1",
 }
 # How SQLSTATE begins where the database is away; PostgreSQL gives none where it was not reached at all. 57P: it ends or
 # begins. Not 25P03, which says that we were frozen in the middle of a transaction.
