@@ -52,7 +52,7 @@ CREATE TABLE engine (
 CREATE SEQUENCE last_moment;
 CREATE FUNCTION coinslot_now() RETURNS bigint LANGUAGE sql VOLATILE AS $$
     SELECT setval('last_moment', greatest(1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
-        CASE WHEN last_value < (extract(epoch FROM clock_timestamp()) + 60) * 1000000 THEN last_value + 1 END))
+        CASE WHEN last_value < (extract(epoch FROM clock_timestamp()) + 60) * 1000000 THEN last_value END))
     FROM last_moment
 $$;
 CREATE FUNCTION texts_of(list text) RETURNS TABLE (value text) LANGUAGE sql IMMUTABLE AS $$
