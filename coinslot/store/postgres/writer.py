@@ -122,8 +122,11 @@ class Transactions:
                 raise DatabaseError(f"the connection was lost: {error}") from error
             write.result, write.error = None, error
             if connection.sends != sends_before:
-                with known_errors():
-                    self._raw.execute("ROLLBACK TO SAVEPOINT one_write; RELEASE SAVEPOINT one_write")
+                try:
+                    with known_errors():
+                        self._raw.execute("ROLLBACK TO SAVEPOINT one_write; RELEASE SAVEPOINT one_write")
+                except PostgresError:  # after a statement that cannot be read the savepoint was never made
+                    raise DatabaseError(f"the transaction was lost: {error}") from error
 
     def close(self) -> None:
         clock.hold(None)
