@@ -81,7 +81,7 @@ def test_it_works_while_the_servers_own_key_is_lost(check, installation):
 
 def test_a_value_that_was_changed_is_told(check, installation):
     installation.database.write_here(
-        lambda tx: tx.execute("UPDATE secrets SET ciphertext = zeroblob(40) WHERE name = 'playtem.secret'")
+        lambda tx: tx.execute("UPDATE secrets SET ciphertext = x'00' WHERE name = 'playtem.secret'")
     )
 
     result = check(installation.vault.path.read_text())

@@ -493,8 +493,8 @@ def test_every_flipped_byte_is_noticed_or_harmless(place, tmp_path):
 @pytest.mark.parametrize(
     ("sql", "words"),
     [
-        ("UPDATE refusals SET ciphertext = zeroblob(40)", "sealed value of refusal"),
-        ("UPDATE secrets SET ciphertext = zeroblob(40) WHERE name = 'appcharge.main_key'", "appcharge.main_key"),
+        ("UPDATE refusals SET ciphertext = x'00'", "sealed value of refusal"),
+        ("UPDATE secrets SET ciphertext = x'00' WHERE name = 'appcharge.main_key'", "appcharge.main_key"),
         ("INSERT INTO items (game_id, sku, created_at, updated_at) VALUES (77, 'coins', '', '')", "is damaged"),
         (f"PRAGMA user_version = {db.OLDEST_VERSION - 1}", "older than the first release"),
     ],

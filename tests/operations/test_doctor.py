@@ -179,7 +179,7 @@ def test_wrong_key(patient):
 
 
 def test_secret_that_does_not_open(patient):
-    patient.write(lambda tx: tx.execute("UPDATE secrets SET ciphertext = zeroblob(40) WHERE name = 'playtem.secret'"))
+    patient.write(lambda tx: tx.execute("UPDATE secrets SET ciphertext = x'00' WHERE name = 'playtem.secret'"))
     patient.config("playtem.app_id", "2")  # so that no process serves the copy it has opened
 
     assert patient.says("wrong", "secret/demo/playtem.secret")

@@ -269,7 +269,7 @@ CHANGES = {
         "INSERT INTO counters VALUES (1, 'playtem', 'credited', '', '2026-01-01', 3)",
         "the counter credited of playtem in game demo says 3, the rows say 0",
     ),
-    "a secret": ("UPDATE secrets SET ciphertext = zeroblob(40)", "the sealed value of secret/demo/"),
+    "a secret": ("UPDATE secrets SET ciphertext = x'00'", "the sealed value of secret/demo/"),
     "an index that is a promise": ("DROP INDEX transaction_keys_signature", "transaction_keys_signature is missing"),
     "another version": (f"PRAGMA user_version = {SCHEMA_VERSION + 1}", "newer"),
 }

@@ -264,7 +264,7 @@ class TestARelay:
         assert jobs.due_in() == PAUSES_SECONDS[0]
 
     def test_a_secret_that_does_not_open_is_a_failure_like_others(self, jobs, clock, caplog):
-        jobs.write(lambda tx: tx.execute("UPDATE secrets SET ciphertext = zeroblob(40)"))
+        jobs.write(lambda tx: tx.execute("UPDATE secrets SET ciphertext = x'00'"))
         jobs.at()
 
         jobs.drain()

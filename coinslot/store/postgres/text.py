@@ -20,10 +20,11 @@ _SPELLED = {
     "%": "%%",
     "?": "%s",
 }
-# A literal, a comment, a folded parameter, a parameter, or one of those. The first two stay as they are.
+# Bytes, a literal, a comment, a folded parameter, a parameter, or one of those. Literals and comments stay.
 _TOKENS = re.compile(
-    r"""(?P<kept>'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/)|\blower\(:(?P<folded>[a-z_]\w*)\)|(?<![:\w]):(?P<name>[a-z_]\w*)
-        |\b(?:instr\(|json_(?:array|object|group_array)\(|AS\ INTEGER\))|%|\?""",
+    r"""\bx'(?P<bytes>[0-9a-f]*)' | (?P<kept>'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/)
+        | \blower\(:(?P<folded>[a-z_]\w*)\) | (?<![:\w]):(?P<name>[a-z_]\w*)
+        | \b(?:instr\(|json_(?:array|object|group_array)\(|AS\ INTEGER\)) | % | \?""",
     re.DOTALL | re.VERBOSE,
 )
 
@@ -42,6 +43,8 @@ def translated(sql: str) -> str:
 
 
 def _translated_token(found: re.Match[str]) -> str:
+    if found["bytes"] is not None:
+        return rf"CAST('\x{found['bytes']}' AS bytea)"
     if found["kept"] is not None:
         return found["kept"].replace("%", "%%")
     if found["folded"] is not None:

@@ -78,6 +78,28 @@ def test_parameters_are_numbered_by_name_and_by_place():
     assert prepared("SELECT ?, ?") == "PREPARE statement (unknown, unknown) AS SELECT $1, $2"
 
 
+@pytest.mark.parametrize(
+    ("sql", "there"),
+    [
+        (
+            "SELECT :a, ':b', 'it''s %', x'00ff' -- :c %",
+            r"SELECT %(a)s, ':b', 'it''s %%', CAST('\x00ff' AS bytea) -- :c %%",
+        ),
+        ("UPDATE t SET a = ?, b = b % 2 WHERE c = +:c /* hint */", "UPDATE t SET a = %s, b = b %% 2 WHERE c = %(c)s"),
+        ("FROM a CROSS JOIN /* hint */ b INDEXED BY i /* hint */ ON true", "FROM a JOIN b  ON true"),
+        ("WHERE instr(lower(name), lower(:text)) > 0", 'WHERE strpos(lower(name), lower(%(text)s COLLATE "C")) > 0'),
+        (
+            "SELECT json_group_array(json_array(a)), json_object('b', b)",
+            "SELECT json_agg(json_build_array(a)), json_build_object('b', b)",
+        ),
+        ("FROM json_each(:ids) /* numbers */ i, json_each(:texts)", "FROM numbers_of(%(ids)s) i, texts_of(%(texts)s)"),
+        ("SELECT CAST(:x AS INTEGER), a::text", "SELECT CAST(%(x)s AS bigint), a::text"),
+    ],
+)
+def test_a_text_says_the_same_to_both(sql: str, there: str):
+    assert translated(sql) == there
+
+
 @pytest.mark.long
 def test_postgresql_takes_every_statement(tmp_path: Path):
     postgres.needs_postgres()
