@@ -1,4 +1,4 @@
-"""Caddy and nginx in front of a server, each with the file of ``deploy/`` as it is, and someone who calls over https.
+"""Caddy, nginx and HAProxy in front of servers, each with the file of ``deploy/`` as it is, and who calls over https.
 
 Only what concerns this machine is changed: ports, folders, the certificate, and where the server listens.
 """
@@ -159,6 +159,32 @@ def nginx(folder: Path, upstream: int | Path) -> Iterator[Proxy]:
         until(caller.is_connected, f"nginx answers: {own.read_text()}", START_SECONDS)
         logs = (own, folder / "error.log", folder / "coinslot.log")
         yield Proxy(caller, plain_port, lambda: "".join(log.read_text() for log in logs))
+
+
+@contextmanager
+def haproxy(folder: Path, *ports: int) -> Iterator[Proxy]:
+    """In front of servers at two ports of this machine."""
+    program = needs("haproxy")
+    port = closed_port()
+    trusted = certificate(folder, "localhost", "127.0.0.1")
+    config = (ROOT / "deploy/haproxy.cfg").read_text()
+    for is_there, instead in {
+        "bind :443 ": f"bind 127.0.0.1:{port} ",
+        "bind :80\n": "\n",
+        "/etc/haproxy/coinslot.pem": str(trusted),
+        "10.0.0.1:8000": f"127.0.0.1:{ports[0]}",
+        "10.0.0.2:8000": f"127.0.0.1:{ports[1]}",
+    }.items():
+        assert is_there in config, is_there
+        config = config.replace(is_there, instead)
+    (folder / "haproxy.cfg").write_text(config)
+
+    log = folder / "haproxy.log"
+    with _running([program, "-db", "-f", str(folder / "haproxy.cfg")], log, os.environ):
+        caller = Caller(port, trusted)
+        until(lambda: caller.is_connected() or "ALERT" in log.read_text(), "HAProxy answers", START_SECONDS)
+        assert "ALERT" not in log.read_text(), log.read_text()
+        yield Proxy(caller, None, log.read_text)
 
 
 _NGINX_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

@@ -17,7 +17,7 @@ from coinslot.installation import Installation
 from coinslot.ledger import chain
 from coinslot.outbox import destinations
 from tests.conftest import Studio, furnish
-from tests.fakes.http import Receiver
+from tests.fakes.http import Receiver, closed_port
 from tests.server.test_server import bearer, signed_order
 from tests.servers import Server
 
@@ -70,8 +70,8 @@ def two_servers(folder: Path, url: str, **environment: str) -> Iterator[Pair]:
             )
         )
         with (
-            Server(folder / "first", "-w", "1", **shared) as first,
-            Server(folder / "second", "-w", "1", **shared) as second,
+            Server(folder / "first", "-w", "1", listen=("-b", f"127.0.0.1:{closed_port()}"), **shared) as first,
+            Server(folder / "second", "-w", "1", listen=("-b", f"127.0.0.1:{closed_port()}"), **shared) as second,
         ):
             yield Pair(installation, studio, receiver, (first, second))
     installation.database.close()
