@@ -129,9 +129,14 @@ class Vault:
         return self._keys[key_id]
 
     def candidates(self) -> list[MasterKey]:
-        """The keys there are: the environment's alone, or the key file and the one a rotation has just written."""
+        """The keys there are: the environment's alone, or the key file and the one a rotation has just written.
+
+        In the environment there may be several, with spaces between them: while a key is replaced, a server that has
+        both goes on before and after. A new database takes the first.
+        """
         if self._environment_key is not None:
-            return [MasterKey.parse(self._environment_key, "COINSLOT_MASTER_KEY")]
+            texts = self._environment_key.split() or [""]
+            return [MasterKey.parse(text, "COINSLOT_MASTER_KEY") for text in texts]
         # The next key first: a rotation that ends between the two reads renames it to the one read second.
         keys = [_read_key_file(path) for path in (self.next_path, self.path)]
         found = [key for key in reversed(keys) if key is not None]

@@ -72,6 +72,9 @@ def master_key(vault: Vault, facts: Mapping[str, str] | None) -> Iterator[Checke
         yield f"master key {candidates[0].id} from {source}; the database is under no key yet"
     elif needed in {key.id for key in candidates}:
         yield f"master key {needed} from {source}, the one the database is under"
+        if vault.is_from_environment and len(candidates) > 1:
+            sentence = f"COINSLOT_MASTER_KEY holds {len(candidates)} keys, and the database is under {needed}."
+            yield Trouble("two_keys", NOTE, sentence, "Once all servers have the new key, take the old one out of it.")
     else:
         sentence = (
             f"The database is under master key {needed}, but {source} holds {candidates[0].id}: every call is refused "

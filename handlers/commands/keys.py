@@ -96,6 +96,9 @@ def rotate_key() -> None:
 
     With a key file the new key is made here and the old file is kept aside. With COINSLOT_MASTER_KEY the new key,
     the Base64 of 32 bytes, is read from standard input or a hidden prompt.
+
+    No call fails when every server has both keys in COINSLOT_MASTER_KEY before, with a space between them, and was
+    restarted with them. Take the old one out afterwards.
     """
     installation = current_installation()
     vault = installation.vault
@@ -104,13 +107,17 @@ def rotate_key() -> None:
         new = MasterKey.parse(read_value("new master key"), "the value given")
         if new.id == old.id:
             raise VaultError("that is the master key already")
+        is_known = new.id in {key.id for key in vault.candidates()}
     else:
         new = MasterKey.generate()
     count = keyring.rotate_master_key(installation.database, vault, new, actor="command")
     click.echo(f"Everything sealed ({count} values) is under master key {new.id} now.")
     if vault.is_from_environment:
         click.echo(
-            "Put the new key into COINSLOT_MASTER_KEY and restart the server now: the old one opens nothing any more."
+            "Servers that have both keys in COINSLOT_MASTER_KEY go on; take the old one out of it."
+            if is_known
+            else "Put the new key into COINSLOT_MASTER_KEY of every server and restart each now: the old one opens "
+            "nothing any more."
         )
         click.echo(f"Keep the old key, {old.id}: backups made before now need it.")
     else:

@@ -96,6 +96,24 @@ def test_the_environments_key_is_used_instead_of_the_file(tmp_path):
         other.prepare()
 
 
+def test_with_two_keys_in_the_environment_either_opens(tmp_path):
+    keys = [MasterKey.generate() for _ in range(2)]
+    environment = databases.environment(tmp_path / "home")
+
+    def ids(*given):
+        found = create_app({**environment, "COINSLOT_MASTER_KEY": " ".join(key.text() for key in given)})
+        installation = found.extensions["coinslot"]
+        installation.prepare()
+        return installation.vault.current(installation.database.read()).id
+
+    assert ids(*keys) == keys[0].id  # a new database takes the first
+    assert ids(*reversed(keys)) == keys[0].id
+    with pytest.raises(VaultError, match="does not hold"):
+        ids(keys[1], MasterKey.generate())
+    with pytest.raises(VaultError, match="COINSLOT_MASTER_KEY does not hold"):
+        create_app({**environment, "COINSLOT_MASTER_KEY": f"{keys[0].text()} x"}).extensions["coinslot"].prepare()
+
+
 def test_a_key_is_known_by_the_same_id_for_ever():
     assert MasterKey(bytes(range(32))).id == "510c142dc408c82e"
 
