@@ -225,10 +225,10 @@ STEP = (
     ("coinslot/store/db.py", "SCHEMA_VERSION = 12", "SCHEMA_VERSION = 13"),
     (
         "coinslot/store/migrations.py",
-        "MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}",
+        "MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {",
         "def _step(connection: sqlite3.Connection) -> None:\n"
         '    connection.execute("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT")\n\n\n'
-        "MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {12: _step}",
+        "MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {13: _step, ",
     ),
     (
         "schema.sql",
