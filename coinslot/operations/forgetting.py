@@ -153,17 +153,34 @@ def _empty(tx: Connection, game_id: int, player_id: str, found: _Found) -> bool:
     return is_known or bool(found) or unnamed > 0
 
 
+def known(connection: Connection) -> dict[str, str]:
+    """Who was forgotten in this state of a database: hash -> when, the last time."""
+    return dict(connection.execute("SELECT hash, forgotten_at FROM forgotten").fetchall())
+
+
+def remember_all(connection: Connection, home: Path) -> None:
+    """Bring the file of a folder up to date that gets this database: players may have been forgotten elsewhere."""
+    listed = _read(home / FILE)
+    for player_hash, at in known(connection).items():
+        if listed.get(player_hash, "") < at:
+            _append(home, player_hash, at)
+
+
 def _remember(tx: Connection, home: Path, player_hash: str) -> None:
     """Write to the file before the commit: after a crash between the two, a restore still forgets the player."""
     now = clock.stamp()
+    _append(home, player_hash, now)
+    tx.execute(_REMEMBER, {"hash": player_hash, "at": now})
+
+
+def _append(home: Path, player_hash: str, at: str) -> None:
     descriptor = os.open(home / FILE, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         hand_over(home / FILE, descriptor)
-        os.write(descriptor, f"{player_hash} {now}\n".encode())
+        os.write(descriptor, f"{player_hash} {at}\n".encode())
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    tx.execute(_REMEMBER, {"hash": player_hash, "at": now})
 
 
 def _read(file: Path) -> dict[str, str]:

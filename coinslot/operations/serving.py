@@ -27,7 +27,10 @@ LOCK_BYTES_START, LOCK_BYTES = 0x40000000, 512
 
 @dataclass(frozen=True)
 class Live:
-    """The current database. ``state`` is ``healthy``, ``missing``, ``damaged`` or ``newer`` (than this code)."""
+    """The current database.
+
+    ``state`` is ``healthy``, ``missing``, ``damaged``, ``newer`` (than this code) or ``moved`` (to another database).
+    """
 
     state: str
     trouble: str = ""
@@ -109,15 +112,17 @@ def replace_content(database: Database, prepared: Path, live: Live) -> Path:
     return kept
 
 
-def put_in_place(database: Database, prepared: Path, live: Live) -> Path | None:
+def put_in_place(database: Database, prepared: Path, live: Live, word: str = "damaged") -> Path | None:
     """Give the prepared file the live one's name. The caller holds the write lock.
+
+    Returns the name that the live one has now, with ``word`` in it; None where there was nothing.
 
     A file that cannot be served may still be open in a running server, which would continue on the file moved aside,
     and its commits would be lost. So all of SQLite's locks on the file are taken first: it fails when a connection is
     open, and keeps new ones out. A deleted file has no lock to take; /proc, where it exists, knows which process has
     it open.
     """
-    aside = _beside(database, "damaged")
+    aside = _beside(database, word)
     if live.state == "missing":
         if database.path.exists():
             raise BackupError("a database was made just now; try again")

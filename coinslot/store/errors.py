@@ -13,3 +13,7 @@ class BusyError(DatabaseError):
 
 class SchemaError(DatabaseError):
     """This code must not serve the database: it is newer, older, or not ours."""
+
+
+class MovedError(SchemaError):
+    """The database was moved to another one, or a move into it has not ended (``marks.py``)."""

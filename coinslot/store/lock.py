@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 COUNT_BYTES = 8
+COMMITS_PER_TURN = 2**48  # never reached by counting
 
 
 class WriteLock:
@@ -21,7 +22,8 @@ class WriteLock:
     with the process: it needs no space on a full disk and does not outlive a restart.
 
     The file holds one number, which every process sees in its memory: how many commits may have changed a game's
-    configuration, times two. It is odd while such a commit is under way, and after one that a process died in.
+    configuration, times two. It is odd while such a commit is under way, and after one that a process died in. The
+    upper bits count how often the database was exchanged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,6 +73,15 @@ class WriteLock:
         finally:
             if count is not None:
                 count[0] += 1
+
+    def turn(self) -> int:
+        """Another number than before once the database itself was exchanged or must not be served any more."""
+        return 0 if self._count is None else self._count[0] // COMMITS_PER_TURN
+
+    def begin_turn(self) -> None:
+        """Call it as the holder, so that every process opens the database anew before it reads."""
+        if self._count is not None:
+            self._count[0] += COMMITS_PER_TURN
 
     def mark(self, is_marked: bool) -> None:
         """Call it as the holder, like :meth:`is_marked`."""

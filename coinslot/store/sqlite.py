@@ -16,18 +16,21 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from coinslot.base import clock
 from coinslot.store import commits, db, migrations, writer
 from coinslot.store.checkpoints import LARGE_FOLLOWED_BYTES, checkpoint
 from coinslot.store.connection import connect as connect
 from coinslot.store.connection import is_followed, transaction
 from coinslot.store.db import Database, version_trouble
-from coinslot.store.errors import DatabaseError, SchemaError
+from coinslot.store.errors import DatabaseError, MovedError, SchemaError
 from coinslot.store.lock import WriteLock, make_empty
+from coinslot.store.marks import Mark
 from coinslot.store.waiting_write import WaitingWrite
 from coinslot.store.writer import BATCH_LIMIT, Writer
 
 APPLICATION_ID = 0x436F696E  # "Coin": tells `file` and us whose database this is
 MINIMUM_SQLITE = (3, 37, 0)  # STRICT tables
+MARKED_VERSION = 1_000_000_000  # schema version of a file that must not be served (marks.py)
 LARGE_WAL_BYTES = 8 * 1024 * 1024  # twice the size at which SQLite copies the WAL into the file
 
 T = TypeVar("T")
@@ -67,10 +70,13 @@ class SqliteDatabase(Database):
 
     def read(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None or self._local.pid != os.getpid():
+        if connection is None or self._local.pid != os.getpid() or self._local.turn != self.lock.turn():
+            self._close_reader()
+            self.lock.changes()  # opens the file of the lock
+            turn = self.lock.turn()  # first: what is marked meanwhile is then seen later
             connection = self._open()
             connection.execute("PRAGMA query_only = ON")
-            self._local.connection, self._local.pid = connection, os.getpid()
+            self._local.connection, self._local.pid, self._local.turn = connection, os.getpid(), turn
         return connection
 
     @contextmanager
@@ -150,10 +156,14 @@ class SqliteDatabase(Database):
         self.truncate_wal()
 
     def _close_readers(self) -> None:
+        self._close_reader()
+        self._local = threading.local()
+
+    def _close_reader(self) -> None:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        self._local.connection = None
         if connection is not None and self._local.pid == os.getpid():
             connection.close()
-        self._local = threading.local()
 
     def _open(self, cache_kib: int = 2048) -> sqlite3.Connection:
         if not self.path.exists():  # and never make one: a server whose file is gone must not credit into an empty one
@@ -279,7 +289,24 @@ def file_version(connection: sqlite3.Connection) -> int:
         raise SchemaError(f"the file cannot be read as a database: {error}") from error
     if application_id != APPLICATION_ID:
         raise SchemaError("the file is not a Coinslot database")
+    if version == MARKED_VERSION:
+        raise MovedError(read_mark(connection).sentence())
     return int(version)
+
+
+def read_mark(connection: sqlite3.Connection) -> Mark:
+    """The mark of a file whose version is :data:`MARKED_VERSION`."""
+    (value,) = connection.execute("SELECT value FROM installation WHERE name = 'moved'").fetchone()
+    return Mark.read(value)
+
+
+def write_mark(tx: sqlite3.Connection, mark: Mark | None) -> None:
+    """Mark a file, or take the mark away. All code that ever was refuses a marked file, which looks newer to it."""
+    tx.execute("DELETE FROM installation WHERE name = 'moved'")
+    if mark is not None:
+        value = {"value": mark.text(), "now": clock.stamp()}
+        tx.execute("INSERT INTO installation (name, value, updated_at) VALUES ('moved', :value, :now)", value)
+    tx.execute(f"PRAGMA user_version = {db.SCHEMA_VERSION if mark is None else MARKED_VERSION:d}")
 
 
 def creation_script() -> str:

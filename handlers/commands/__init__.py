@@ -21,6 +21,7 @@ MODULES = {
     "game": "handlers.commands.games",
     "item": "handlers.commands.players_and_items",
     "key": "handlers.commands.keys",
+    "move": "handlers.commands.move",
     "player": "handlers.commands.players_and_items",
     "proof": "handlers.commands.proof",
     "refund": "handlers.commands.refunds",

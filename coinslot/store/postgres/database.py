@@ -13,7 +13,8 @@ import psycopg
 
 from coinslot.store import db, migrations
 from coinslot.store.db import Connection, Database
-from coinslot.store.errors import DatabaseError, SchemaError
+from coinslot.store.errors import DatabaseError, MovedError, SchemaError
+from coinslot.store.marks import Mark
 from coinslot.store.postgres import address, ddl
 from coinslot.store.postgres.connection import (
     READER,
@@ -47,7 +48,7 @@ CREATE TABLE engine (
     version   bigint NOT NULL,
     timeline  text COLLATE "C" NOT NULL,
     changed_at text COLLATE "C",
-    moved_to  text COLLATE "C"
+    moved_to  text COLLATE "C"  -- the mark (marks.py); NULL: it is served
 );
 CREATE SEQUENCE last_moment;
 CREATE FUNCTION coinslot_now() RETURNS bigint LANGUAGE sql VOLATILE AS $$
@@ -203,7 +204,7 @@ class PostgresDatabase(Database):
                     raise DatabaseError(f"there are no tables in {self.name}; the first start of the server makes them")
                 version, moved_to = raw.execute("SELECT version, moved_to FROM engine").fetchone()  # type: ignore[misc]
             if moved_to is not None:
-                raise SchemaError(f"{self.name} was moved to {moved_to}")
+                raise MovedError(Mark.read(moved_to).sentence())
             if version != db.SCHEMA_VERSION:
                 raise SchemaError(db.version_trouble(version))
         except BaseException:
@@ -287,13 +288,13 @@ def _has_schema(raw: "psycopg.Connection[Any]") -> bool:
     return bool(is_there)
 
 
-def create_schema(raw: "psycopg.Connection[Any]", schema: str = "coinslot") -> None:
-    """Make an empty schema with all tables, in one transaction."""
+def create_schema(raw: "psycopg.Connection[Any]", schema: str = "coinslot", has_tables: bool = True) -> None:
+    """Make an empty schema with all tables, in one transaction. Without tables it only says why nothing is served."""
     with raw.transaction():
         raw.execute(f"CREATE SCHEMA {schema}")
         raw.execute(f"SET LOCAL search_path = {schema}")
         raw.execute(_OWN)
-        for statement in ddl.creation(db.SCHEMA_FILE.read_text(encoding="utf-8")):
+        for statement in ddl.creation(db.SCHEMA_FILE.read_text(encoding="utf-8")) if has_tables else ():
             raw.execute(statement.encode())
         raw.execute("INSERT INTO engine (version, timeline) VALUES (%s, '')", [db.SCHEMA_VERSION])
         raw.execute("UPDATE engine SET timeline = %s || '-' || tableoid", [origin(raw)])
@@ -305,7 +306,9 @@ def _migrate(raw: "psycopg.Connection[Any]") -> None:
     Raises :class:`SchemaError` for a version that cannot be migrated, and when a step would leave a row that refers to
     none. Then the tables are as they were, and the code that made them can still serve them.
     """
-    (version,) = raw.execute("SELECT version FROM engine").fetchone()  # type: ignore[misc]
+    version, moved_to = raw.execute("SELECT version, moved_to FROM engine").fetchone()  # type: ignore[misc]
+    if moved_to is not None:
+        raise MovedError(Mark.read(moved_to).sentence())
     if not db.OLDEST_VERSION <= version <= db.SCHEMA_VERSION:
         raise SchemaError(db.version_trouble(version))
     if version == db.SCHEMA_VERSION:

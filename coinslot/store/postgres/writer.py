@@ -8,7 +8,8 @@ import psycopg
 
 from coinslot.base import clock
 from coinslot.store import db, feed_ids
-from coinslot.store.errors import DatabaseError, SchemaError
+from coinslot.store.errors import DatabaseError, MovedError, SchemaError
+from coinslot.store.marks import Mark
 from coinslot.store.postgres.connection import WRITER, PostgresError, WritingConnection, known_errors, open_connection
 from coinslot.store.postgres.readers import until_there
 from coinslot.store.waiting_write import WaitingWrite
@@ -70,10 +71,10 @@ class Transactions:
         moment = microseconds / 1_000_000
         clock.set_ahead(moment - time.time())
         clock.hold(moment)
+        if moved_to is not None:
+            raise MovedError(Mark.read(moved_to).sentence())
         if version != db.SCHEMA_VERSION:
             raise SchemaError(db.version_trouble(version))
-        if moved_to is not None:
-            raise SchemaError(f"this database was moved to {moved_to}")
         present = f"{self._origin}-{table}"
         if timeline != present:
             self.connection.execute(
