@@ -32,6 +32,7 @@ from coinslot.operations.alerts import heartbeat, targets
 from coinslot.outbox.formats import FORMATS
 from coinslot.settlement.terms import SETTINGS as SETTLEMENT_SETTINGS
 from coinslot.store.db import BusyError
+from coinslot.store.errors import MovedError
 from handlers import commands, dashboard, game, health
 from handlers.kit import alerting, demo_world, partner_reports, wrong_addresses
 from handlers.kit.bodies import LARGEST_BODY, WholeBodies
@@ -111,7 +112,7 @@ def create_app(environment: Mapping[str, str] = os.environ) -> Flask:
                 if name in ("Allow", "Location", "Retry-After"):
                     response.headers[name] = value
             return response
-        if isinstance(error, BusyError):
+        if isinstance(error, BusyError | MovedError):
             app.logger.error("%s %s was not answered: %s", request.method, request.endpoint, error)
             return refuse(503, "Busy; please try again")
         app.logger.error("error in %s %s", request.method, request.endpoint, exc_info=error)

@@ -18,6 +18,7 @@ from coinslot.operations.backup import BackupError, copy_pages, remove, side_fil
 from coinslot.outbox import deliveries
 from coinslot.store.connection import is_followed
 from coinslot.store.db import SCHEMA_VERSION, Connection, Database, DatabaseError, EngineError
+from coinslot.store.errors import MovedError
 from coinslot.store.queries import value
 from coinslot.store.sqlite import connect, file_version
 
@@ -43,7 +44,7 @@ class Live:
 
 
 def look_at(path: Path) -> Live:
-    """The state of the current database, with what can be read of it."""
+    """The state of the current database, with what can be read of it. Raises MovedError for one that was moved."""
     if not path.exists():
         return Live("missing")
     known: dict[str, Any] = {}
@@ -66,6 +67,8 @@ def look_at(path: Path) -> Live:
             return Live("newer", f"schema version {version}", **known)
         (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         return Live("healthy" if answer == "ok" else "damaged", answer, **known)
+    except MovedError:
+        raise  # nothing may be served there
     except (EngineError, DatabaseError, ValueError) as error:
         return Live("damaged", str(error), **known)
     finally:

@@ -37,6 +37,8 @@ from coinslot.store.writer import Writer
 OLDEST_SERVER = 130000  # as PostgreSQL counts its versions; older ones are not maintained
 STUCK_MS = 60_000  # a program that stops while it makes or changes the tables is cut off after this
 
+NO_SUCH_TABLE = "42P01"
+
 T = TypeVar("T")
 log = logging.getLogger("coinslot")
 
@@ -92,7 +94,7 @@ class PostgresDatabase(Database):
         except PostgresError as error:
             raise DatabaseError(f"{self.name} cannot be used: {error}") from None
         try:
-            _check_server(raw, self.name)
+            check_server(raw, self.name)
             with known_errors(), raw.transaction():  # so that one that is stopped here keeps nobody waiting for ever
                 raw.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
                 if not _has_schema(raw):
@@ -226,7 +228,12 @@ class _PooledConnection:
         pinned = self._database.pinned()
         if pinned is not None:
             return cast(Result, pinned.execute(sql, values))
-        return self._database.readers().run(lambda raw: cast(Result, PostgresConnection(raw).execute(sql, values)))
+        try:
+            return self._database.readers().run(lambda raw: cast(Result, PostgresConnection(raw).execute(sql, values)))
+        except PostgresError as error:
+            if error.state == NO_SUCH_TABLE:  # they were moved away while this process ran
+                self._database._open_reader().close()  # says where to
+            raise
 
     def cursor(self) -> Any:
         pinned = self._database.pinned()
@@ -262,7 +269,7 @@ class _lock:
         self._held.context.__exit__(*error)
 
 
-def _check_server(raw: "psycopg.Connection[Any]", name: str) -> None:
+def check_server(raw: "psycopg.Connection[Any]", name: str) -> None:
     """Raises :class:`DatabaseError` when this database cannot hold an installation, or the role may not make one."""
     version = raw.info.server_version
     if version < OLDEST_SERVER:

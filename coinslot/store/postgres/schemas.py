@@ -21,7 +21,7 @@ from coinslot.store.errors import BusyError, DatabaseError
 from coinslot.store.marks import Mark
 from coinslot.store.postgres import ddl
 from coinslot.store.postgres.connection import PostgresConnection, known_errors, open_connection
-from coinslot.store.postgres.database import PostgresDatabase, create_schema
+from coinslot.store.postgres.database import PostgresDatabase, check_server, create_schema
 from coinslot.store.postgres.writer import CHANNEL, LOCK
 
 SERVED = "coinslot"
@@ -46,6 +46,7 @@ def alone(database: Database) -> "Iterator[psycopg.Connection[Any]]":
     raw = open_connection(database.url, NO_LIMITS, "read-write")
     try:
         with known_errors():
+            check_server(raw, database.name)
             if not raw.execute(f"SELECT pg_try_advisory_lock({LOADING})").fetchone()[0]:  # type: ignore[index]
                 raise BusyError("another move or restore is under way")
             for (name,) in raw.execute("SELECT nspname FROM pg_namespace").fetchall():
