@@ -29,6 +29,7 @@
 --   certificate           JSON: what the public URL's certificate was when it was last looked at
 --   follower              JSON: when the copy that follows was last complete, as Litestream said when last asked
 --   outbox...._above      where the ids of deliveries and of attempts go on after a restore
+--   moved                 JSON: the mark of a file that is not served (coinslot/store/marks.py); absent in one that is
 CREATE TABLE installation (
     name        TEXT NOT NULL PRIMARY KEY,
     value       TEXT NOT NULL,

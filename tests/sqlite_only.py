@@ -28,6 +28,8 @@ SQLITE_ONLY = {
     "operations/test_forgetting.py::test_deleted_content_leaves_the_pages_of_every_connection": FILES,
     "operations/test_forgetting.py::test_the_wal_is_cut_once_its_readers_let_go": FILES,
     "outbox/test_deliveries.py::TestLooking::test_what_the_relay_asks_all_the_time_has_an_index": PLANS,
+    "operations/test_backup_postgres.py": "it is about PostgreSQL, whichever the others run on",
+    "operations/test_moving.py": "it moves between both engines, whichever the others run on",
     "server/test_follower.py": "Litestream copies SQLite files",
     "server/test_durable.py": "it watches the system calls that put the WAL on the disk",
     "server/test_readiness.py": FILES,

@@ -17,13 +17,13 @@ from typing import IO
 
 from coinslot.access.vault import database_key_id
 from coinslot.base import clock
-from coinslot.store import engine
+from coinslot.store import copying, engine
 from coinslot.store.db import Connection, Database, DatabaseError, EngineError
 from coinslot.store.lock import hand_over, make_empty
-from coinslot.store.sqlite import APPLICATION_ID, connect, file_version
+from coinslot.store.sqlite import APPLICATION_ID, SqliteDatabase, connect, file_version
 
 PAGES_PER_STEP = 2048  # of a copy; between steps a signal is heard
-AfterStep = Callable[[int, int], None]  # pages left, of how many
+AfterStep = Callable[[int, int], None]  # pages or rows left, of how many
 SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
@@ -54,13 +54,21 @@ def backup(database: Database, file: Path, *, after_step: AfterStep = _go_on, is
     start over before the copy is done. Under the lock no commit of ours is under way, even when opening the file has
     to recover it after a crash.
 
+    Of a PostgreSQL database it is a SQLite file with the same rows, of one state of it. Nothing waits for that.
+
     Raises :class:`BackupError`; ``file`` is then unchanged.
     """
     file = file.resolve()
-    if not database.path.is_file():
-        raise BackupError(f"there is no database at {database.path}")
+    check_is_there(database)
     _check_target(database, file)
+    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
     with backup_errors(f"{file} was not written"):
+        if not isinstance(database, SqliteDatabase):
+            with database.snapshot() as source:
+                key = database_key_id(source)
+                checked = file if is_checked else None
+                write_copy(lambda copy: copying.fill_file(copy, source, after_step), file, partial, checked)
+            return Copy(file, file.stat().st_size, key)
         with database.lock:
             source = connect(database.path)
             try:
@@ -72,11 +80,17 @@ def backup(database: Database, file: Path, *, after_step: AfterStep = _go_on, is
                 raise
         try:
             key = database_key_id(source)
-            partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}.partial")
-            write_copy(source, file, partial, database.path if is_checked else None, after_step)
+            checked = database.path if is_checked else None
+            write_copy(lambda copy: copy_pages(source, copy, after_step), file, partial, checked)
         finally:
             source.close()
         return Copy(file, file.stat().st_size, key)
+
+
+def check_is_there(database: Database) -> None:
+    """Raises :class:`BackupError` where the file to copy is missing; another engine says so itself."""
+    if isinstance(database, SqliteDatabase) and not database.path.is_file():
+        raise BackupError(f"there is no database at {database.path}")
 
 
 def copy_to_send(database: Database) -> tuple[Copy, IO[bytes]]:
@@ -109,7 +123,7 @@ def _check_target(database: Database, file: Path) -> None:
     if not file.parent.is_dir():
         raise BackupError(f"there is no folder {file.parent}")
     if file.exists():
-        if not file.is_file() or file.samefile(database.path):
+        if not file.is_file() or (database.path.exists() and file.samefile(database.path)):
             raise BackupError(f"{file} cannot be replaced by a copy")
         with file.open("rb") as opened:
             head = opened.read(72)
@@ -122,21 +136,19 @@ def _check_target(database: Database, file: Path) -> None:
             raise BackupError(f"{side_file} is in the way: SQLite would take it for a part of the copy")
 
 
-def write_copy(
-    source: Connection, file: Path, partial: Path, original: Path | None = None, after_step: AfterStep = _go_on
-) -> None:
-    """Write the state of ``source`` to ``partial`` and, once that is on the disk, rename it to ``file``.
+def write_copy(fill: Callable[[Connection], object], file: Path, partial: Path, checked: Path | None = None) -> None:
+    """Have ``fill`` fill ``partial`` and, once that is on the disk, rename it to ``file``.
 
-    With ``original``, the file that is copied, the copy is checked before it is renamed.
+    With ``checked``, the name of what is copied, the copy is checked before it is renamed.
     """
     try:
         create(partial)
         copy = connect(partial)
         try:
-            copy_pages(source, copy, after_step)
+            fill(copy)
             copy.execute("PRAGMA journal_mode = DELETE")  # leave WAL mode: one file
-            if original is not None:
-                check_integrity(copy, original)
+            if checked is not None:
+                check_integrity(copy, checked)
         finally:
             copy.close()
         sync(partial)

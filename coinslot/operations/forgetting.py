@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
@@ -114,12 +114,16 @@ _MUCH = {
 }
 
 
-def forget_again(tx: Connection, key: MasterKey, home: Path) -> int:
+def forget_again(tx: Connection, key: MasterKey, home: Path, listed: Mapping[str, str]) -> int:
     """In a copy that is being restored, forget the players who were forgotten since it was taken; returns how many.
+
+    ``listed`` are those of the state that was served before (:func:`known`): other servers have files of their own.
 
     A player who was forgotten and came back before the copy was taken stays.
     """
-    remembered = _read(home / FILE)
+    remembered = dict(listed)
+    for each, at in _read(home / FILE).items():
+        remembered[each] = max(at, remembered.get(each, ""))
     done = dict(tx.execute("SELECT hash, forgotten_at FROM forgotten").fetchall())
     since = {each for each, at in remembered.items() if done.get(each) != at}
     count = 0

@@ -26,7 +26,7 @@ from coinslot.operations.drill import Checked
 from coinslot.operations.proofs import Proof
 from coinslot.store.db import SCHEMA_FILE, EngineError, open_database
 
-KEY_VARIABLE = "COINSLOT_MASTER_KEY"
+KEY_VARIABLE, DATABASE_VARIABLE = "COINSLOT_MASTER_KEY", "COINSLOT_DATABASE"  # both secret: not among the arguments
 TIDY_SECONDS = 10.0  # to end, after it was stopped
 LOWEST_PRIORITY = 19
 
@@ -35,9 +35,9 @@ class Running:
     """A proof that runs. Iterate over it for what it says; then :attr:`proof` or :attr:`error` is set."""
 
     def __init__(self, settings: Settings) -> None:
-        environment = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
-        if settings.master_key is not None:
-            environment[KEY_VARIABLE] = settings.master_key
+        given = {KEY_VARIABLE: settings.master_key, DATABASE_VARIABLE: settings.database}
+        environment = {name: value for name, value in os.environ.items() if name not in given}
+        environment |= {name: value for name, value in given.items() if value is not None}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "coinslot.operations.proof_process", str(settings.home), str(settings.backups)],
             cwd=SCHEMA_FILE.parent,
@@ -108,7 +108,8 @@ def _main(home: Path, backups: Path) -> None:
     def checked(check: Checked) -> None:
         _say(checked=check.what, faults=check.faults, count=check.count)
 
-    database, vault = open_database(home), Vault(home, os.environ.pop(KEY_VARIABLE, None))
+    database = open_database(home, os.environ.pop(DATABASE_VARIABLE, None) or None)
+    vault = Vault(home, os.environ.pop(KEY_VARIABLE, None))
     try:
         proof = proofs.prove(database, vault, backups, progress=progress, checked=checked)
         _say(proof=vars(proof))

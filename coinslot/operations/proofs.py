@@ -15,7 +15,7 @@ from coinslot.access.vault import Vault
 from coinslot.base import clock
 from coinslot.base.errors import CoinslotError
 from coinslot.operations import backup_folder
-from coinslot.operations.backup import BackupError, backup
+from coinslot.operations.backup import backup, check_is_there
 from coinslot.operations.backup_folder import Keep, Pace, UnderWayError
 from coinslot.operations.drill import Checked, Newest, drill
 from coinslot.store import queries
@@ -63,8 +63,7 @@ def prove(
     Raises :class:`UnderWayError` when another proof runs, BackupError when there is no database, and the database's
     errors when the result cannot be stored.
     """
-    if not database.path.is_file():
-        raise BackupError(f"there is no database at {database.path}")
+    check_is_there(database)
     began_at, start = clock.stamp(), time.monotonic()
     made = _Made(checked)
     try:
@@ -111,8 +110,7 @@ def _make(
 ) -> None:
     with database.snapshot() as connection:
         newest = Newest.of(connection)
-        (pages,), (page_size,) = (connection.execute(f"PRAGMA page_{each}").fetchone() for each in ("count", "size"))
-    backup_folder.make_room(folder, pages * page_size, keep)
+    backup_folder.make_room(folder, _size_bytes(database), keep)
     pace = Pace(folder, keep.least_bytes)
     unproved = backup_folder.new_name(folder)
 
@@ -136,6 +134,16 @@ def _make(
     if not made.faults:
         made.file = backup_folder.approve(unproved).name
         made.is_short = backup_folder.prune(folder, database.home, copy.size_bytes, keep)
+
+
+def _size_bytes(database: Database) -> int:
+    """How large a backup is, about."""
+    if database.kind == "postgres":
+        from coinslot.store.postgres import schemas  # psycopg is there only for who uses it
+
+        return schemas.size_bytes(database.read())
+    (pages,), (page_size,) = (database.read().execute(f"PRAGMA page_{each}").fetchone() for each in ("count", "size"))
+    return int(pages * page_size)
 
 
 def last(connection: Connection) -> Proof | None:

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from coinslot.operations.serving import (
 from coinslot.outbox import deliveries
 from coinslot.store import audit, feed_ids, revision
 from coinslot.store.db import SCHEMA_VERSION, Database, EngineError
-from coinslot.store.sqlite import connect, file_version, migrate
+from coinslot.store.sqlite import SqliteDatabase, connect, file_version, migrate
 
 
 class IncompleteCopyError(BackupError):
@@ -53,6 +53,7 @@ class Restored:
     forgotten: int  # players who were forgotten since the copy was taken, and now in it too
     kept: Path | None = None
     aside: Path | None = None
+    kept_schema: str | None = None  # the same as ``kept`` where PostgreSQL serves: the name it has now
 
 
 def restore(
@@ -77,6 +78,8 @@ def restore(
     between. A missing file is created; one that is damaged or newer than this code is moved aside, unless a process
     has it open.
 
+    On PostgreSQL the copy's rows are loaded beside the tables that are served, and then take their names in one commit.
+
     Raises :class:`BackupError` or VaultError; what is served is then unchanged.
     """
     file = file.resolve()
@@ -85,13 +88,22 @@ def restore(
         raise BackupError(f"there is no file {file}")
     if database.path.exists() and file.samefile(database.path):
         raise BackupError(f"{file} is the database itself")
-    with backup_errors(f"{file} was not restored"), _only_restore(database.home):
-        live = look_at(database.path)
+    with ExitStack() as stack:
+        stack.enter_context(backup_errors(f"{file} was not restored"))
+        stack.enter_context(_only_restore(database.home))
+        tables = None
+        if not isinstance(database, SqliteDatabase):
+            from coinslot.operations.served_tables import served_tables  # which imports psycopg
+
+            tables = stack.enter_context(served_tables(database))
+        live = look_at(database.path) if tables is None else tables.look_at()
         prepared = database.home / f".restore-{secrets.token_hex(4)}"
         try:
             restored = _prepare(prepared, file, vault, live, database.home, copy_file)
             if _is_raw_copy(file) and not may_be_incomplete:
                 raise IncompleteCopyError(_what_may_be_missing(file, restored, live))
+            if tables is not None:
+                return replace(restored, kept_schema=tables.replace(prepared, live))
             with database.lock:
                 if live.state == "healthy":
                     return replace(restored, kept=replace_content(database, prepared, live))
@@ -139,13 +151,13 @@ def _prepare(
             revision.touch(connection, row["id"])
         sessions.end_all(connection)  # the copy may hold one that was ended since
         people.remove_again(connection, live.removed)
-        forgotten = forgetting.forget_again(connection, key, home)
+        forgotten = forgetting.forget_again(connection, key, home, live.forgotten)
         watch.forget(connection)  # they may have been sent since
         notices.set_restored(connection)
         audit.record(connection, None, "command", "restore", file.name)
         connection.execute("COMMIT")
 
-        if live.state == "healthy" and live.page_size is not None:
+        if live.page_size is not None and live.state == "healthy":
             # A database in WAL mode cannot take pages of another size; VACUUM does nothing where the size is right.
             (page_size,) = connection.execute("PRAGMA page_size").fetchone()
             if page_size != live.page_size:

@@ -5,7 +5,7 @@ Whenever the machine stops, the old database or the new one is served, whole; wh
 
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from coinslot.access import people
 from coinslot.access.vault import database_key_id
 from coinslot.base import clock
+from coinslot.operations import forgetting
 from coinslot.operations.backup import BackupError, copy_pages, remove, side_files, sync, write_copy
 from coinslot.outbox import deliveries
 from coinslot.store.connection import is_followed
@@ -40,6 +41,7 @@ class Live:
     last_ids: Mapping[str, int] = field(default_factory=dict)  # of the feeds, of deliveries and attempts
     has_game: bool = False
     removed: Mapping[str, str] = field(default_factory=dict)  # people, folded name -> when
+    forgotten: Mapping[str, str] = field(default_factory=dict)  # players, as hashes -> when
     transactions_until: str | None = None  # when the newest transaction came in
 
 
@@ -54,13 +56,8 @@ def look_at(path: Path) -> Live:
         return Live("damaged", str(error))
     try:
         with suppress(EngineError, ValueError):
-            last_ids = {row["name"]: row["last_id"] for row in connection.execute("SELECT * FROM sequences")}
-            known["last_ids"] = last_ids
-            known["key_id"] = database_key_id(connection)
-            known["has_game"] = holds_game(connection)
-            known["removed"] = people.removed(connection)
-            known["transactions_until"] = transactions_until(connection)
-            known["last_ids"] = last_ids | deliveries.last_ids(connection)
+            for name, found in facts(connection):
+                known[name] = found
         version = file_version(connection)
         (known["page_size"],) = connection.execute("PRAGMA page_size").fetchone()
         if version > SCHEMA_VERSION:
@@ -73,6 +70,18 @@ def look_at(path: Path) -> Live:
         return Live("damaged", str(error), **known)
     finally:
         connection.close()
+
+
+def facts(connection: Connection) -> Iterator[tuple[str, Any]]:
+    """What a restore has to know of the current database, one after the other: fields of :class:`Live`."""
+    last_ids = {row["name"]: row["last_id"] for row in connection.execute("SELECT name, last_id FROM sequences")}
+    yield "last_ids", last_ids
+    yield "key_id", database_key_id(connection)
+    yield "has_game", holds_game(connection)
+    yield "removed", people.removed(connection)
+    yield "forgotten", forgetting.known(connection)
+    yield "transactions_until", transactions_until(connection)
+    yield "last_ids", last_ids | deliveries.last_ids(connection)
 
 
 def holds_game(connection: Connection) -> bool:
@@ -96,7 +105,7 @@ def replace_content(database: Database, prepared: Path, live: Live) -> Path:
             raise BackupError("the master key was rotated just now; try again")
         if target.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise BackupError("the database is not in WAL mode and cannot be brought there while it is in use")
-        write_copy(target, kept, prepared.with_name(f"{prepared.name}-kept"))
+        write_copy(lambda copy: copy_pages(target, copy), kept, prepared.with_name(f"{prepared.name}-kept"))
         source = connect(prepared)
         try:
             copy_pages(source, target)

@@ -74,6 +74,9 @@ def restore_command(file: Path, is_sure: bool) -> None:
     click.echo(f"Restored {file} to {installation.database.name}; running servers see it from their next request.")
     if done.kept is not None:
         click.echo(f"What was served before is kept: `flask restore {done.kept}` undoes this restore.")
+    if done.kept_schema is not None:
+        click.echo(f"What was served before is kept in the schema {done.kept_schema}, and nothing uses it.")
+        click.echo(f"Once you do not need it, in psql: DROP SCHEMA {done.kept_schema} CASCADE;")
     if done.aside is not None:
         click.echo(f"The former database could not be used. It is kept, unchanged, as {done.aside}.")
     if done.former_version is not None:

@@ -231,7 +231,7 @@ class _PooledConnection:
         try:
             return self._database.readers().run(lambda raw: cast(Result, PostgresConnection(raw).execute(sql, values)))
         except PostgresError as error:
-            if error.state == NO_SUCH_TABLE:  # they were moved away while this process ran
+            if f"({NO_SUCH_TABLE})" in str(error):  # they were moved away while this process ran
                 self._database._open_reader().close()  # says where to
             raise
 

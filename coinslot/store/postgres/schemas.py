@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import psycopg
 
@@ -24,6 +24,8 @@ from coinslot.store.postgres.connection import PostgresConnection, known_errors,
 from coinslot.store.postgres.database import PostgresDatabase, check_server, create_schema
 from coinslot.store.postgres.writer import CHANNEL, LOCK
 
+Raw: TypeAlias = "psycopg.Connection[Any]"
+
 SERVED = "coinslot"
 NEW = "coinslot_new_"
 LOADING = LOCK + 1  # of pg_try_advisory_lock
@@ -37,7 +39,7 @@ NO_LIMITS = (
 
 
 @contextmanager
-def alone(database: Database) -> "Iterator[psycopg.Connection[Any]]":
+def alone(database: Database) -> Iterator[Raw]:
     """A connection to work on schemas with: one process at a time. What a killed one has left is dropped.
 
     Raises :class:`BusyError` while another one does.
@@ -58,7 +60,7 @@ def alone(database: Database) -> "Iterator[psycopg.Connection[Any]]":
 
 
 @contextmanager
-def commits_wait(raw: "psycopg.Connection[Any]") -> Iterator[None]:
+def commits_wait(raw: Raw) -> Iterator[None]:
     """No process commits meanwhile. When the connection is lost, they go on, and it can change nothing any more."""
     with known_errors():
         raw.execute(f"SELECT pg_advisory_lock({LOCK})")
@@ -70,7 +72,7 @@ def commits_wait(raw: "psycopg.Connection[Any]") -> Iterator[None]:
                 raw.execute(f"SELECT pg_advisory_unlock({LOCK})")
 
 
-def is_there(raw: "psycopg.Connection[Any]") -> bool:
+def is_there(raw: Raw) -> bool:
     """Whether there is a Coinslot, marked or not. Raises :class:`DatabaseError` where its name is taken."""
     with known_errors():
         schema, engine = raw.execute(
@@ -81,14 +83,14 @@ def is_there(raw: "psycopg.Connection[Any]") -> bool:
     return bool(engine)
 
 
-def read_mark(raw: "psycopg.Connection[Any]") -> Mark | None:
+def read_mark(raw: Raw) -> Mark | None:
     with known_errors():
         (mark,) = raw.execute(f"SELECT moved_to FROM {SERVED}.engine").fetchone()  # type: ignore[misc]  # noqa: S608
     return None if mark is None else Mark.read(mark)
 
 
 def fill(
-    raw: "psycopg.Connection[Any]", source: Connection, after_portion: AfterPortion = lambda left, total: None
+    raw: Raw, source: Connection, after_portion: AfterPortion = lambda left, total: None
 ) -> tuple[str, dict[str, int]]:
     """Make a new schema out of all rows of ``source``; returns its name, and how many rows each table has.
 
@@ -116,7 +118,7 @@ def fill(
 
 
 @contextmanager
-def reading(raw: "psycopg.Connection[Any]", schema: str) -> Iterator[Connection]:
+def reading(raw: Raw, schema: str) -> Iterator[Connection]:
     """One state of a schema, whatever its name."""
     with known_errors(), raw.transaction():
         raw.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -140,7 +142,17 @@ def id_faults(connection: Connection) -> Iterator[str]:
             yield f"{table}: the next id would be {next_id:,}, and there is {last_id:,}"
 
 
-def put_in_place(raw: "psycopg.Connection[Any]", name: str, mark: Mark | None, aside: str) -> str | None:
+def size_bytes(connection: Connection) -> int:
+    """The size of the tables that are served, with their indexes."""
+    (found,) = connection.execute(
+        """SELECT CAST(coalesce(sum(pg_total_relation_size(c.oid)), 0) AS bigint)
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = current_schema() AND c.relkind = 'r'"""
+    ).fetchone()
+    return int(found)
+
+
+def put_in_place(raw: Raw, name: str, mark: Mark | None, aside: str) -> str | None:
     """Give a new schema the name that is served, with a mark if there is one. The caller holds the commits.
 
     Returns the name that the schema served before has now, which begins with ``aside``; None where there was none.
@@ -165,7 +177,7 @@ def put_in_place(raw: "psycopg.Connection[Any]", name: str, mark: Mark | None, a
     return kept
 
 
-def leave(raw: "psycopg.Connection[Any]", mark: Mark) -> str:
+def leave(raw: Raw, mark: Mark) -> str:
     """Stop serving: what is there is kept under another name, which is returned; the mark stays in its place.
 
     The caller holds the commits. Readers of running servers then find no tables, and are told why.
@@ -179,18 +191,18 @@ def leave(raw: "psycopg.Connection[Any]", mark: Mark) -> str:
     return kept
 
 
-def unmark(raw: "psycopg.Connection[Any]") -> None:
+def unmark(raw: Raw) -> None:
     """Serve it from now on."""
     with known_errors(), raw.transaction():
         _set_mark(raw, None)
 
 
-def _set_mark(raw: "psycopg.Connection[Any]", mark: Mark | None) -> None:
+def _set_mark(raw: Raw, mark: Mark | None) -> None:
     raw.execute(f"UPDATE {SERVED}.engine SET moved_to = %s", [mark and mark.text()])  # noqa: S608
     raw.execute(f"NOTIFY {CHANNEL}")
 
 
-def _lock_tables(raw: "psycopg.Connection[Any]") -> None:
+def _lock_tables(raw: Raw) -> None:
     """Wait until nobody reads the tables, and let nobody begin. Who reads for long is cut off.
 
     A reader that had begun before would see the other tables in the state of that time, without their rows.
