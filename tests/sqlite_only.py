@@ -18,6 +18,15 @@ SQLITE_ONLY = {
     "chaos/test_scenes.py": "the judge reads the file by itself, with no line of Coinslot",
     "commands/test_as_root.py": "it is about who owns the files that commands make",
     "commands/test_commands.py::test_simulate_from_a_copy_with_another_key_is_a_surprise": FILES,
+    "dashboard/test_account.py::TestMasterKey::test_it_is_rotated_after_the_password_and_everything_still_opens": (
+        KEY_FILE
+    ),
+    "dashboard/test_activity.py::test_it_asks_little_of_the_database_and_only_by_index": PLANS,
+    "dashboard/test_deliveries.py::TestList::test_lists_are_read_by_their_index": PLANS,
+    "dashboard/test_overview.py::TestTroubles::test_every_search_uses_an_index": PLANS,
+    "dashboard/test_payments.py::TestList::test_lists_are_read_by_their_index": PLANS,
+    "dashboard/test_settlements.py::test_a_list_of_differences_reads_no_more_than_it_shows": PLANS,
+    "dashboard/test_transactions.py::test_every_question_of_these_pages_is_answered_by_an_index": PLANS,
     "dashboard/test_integration.py::test_the_newest_credit_is_found_by_an_index": PLANS,
     "dashboard/test_transactions.py::TestList::test_an_export_holds_no_old_state_of_the_database_while_it_is_read": (
         FILES

@@ -10,7 +10,7 @@ from coinslot.store import audit
 from coinslot.store.audit import Wanted
 from coinslot.store.paging import LAST_ID
 from handlers.dashboard.account.activity import MEANINGS
-from tests.pages import HOSTILE, assert_has
+from tests.pages import STORABLE, assert_has
 from tests.servers import ROOT
 
 
@@ -90,8 +90,8 @@ def test_few_among_many_are_found_a_stretch_at_a_time(installation, studio, monk
 def test_anything_is_shown_as_text_and_no_cell_is_a_formula(browser, installation, studio):
     record(
         installation,
-        (studio.row["id"], "game", "player.forget", HOSTILE),
-        (None, HOSTILE, HOSTILE, "x" * 10_000),
+        (studio.row["id"], "game", "player.forget", STORABLE),
+        (None, STORABLE, STORABLE, "x" * 10_000),
         (None, "owner", "config.set", "=HYPERLINK(1)"),
         (None, "owner", "config.set", "@SUM(1)\r\nx"),
     )
