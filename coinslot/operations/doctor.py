@@ -88,10 +88,11 @@ def master_key(vault: Vault, facts: Mapping[str, str] | None) -> Iterator[Checke
         yield Trouble("unused_key", NOTE, f"{vault.path} is not used while COINSLOT_MASTER_KEY is set.")
 
 
-def engine(database: Database) -> Iterator[Checked]:
-    """Which Coinslot this is, and whether it may rely on its engine."""
+def engine(database: Database, is_readable: bool) -> Iterator[Checked]:
+    """Which Coinslot this is, and whether it may rely on its engine. What does not answer is not asked again."""
     yield f"Coinslot {__version__}"
-    yield from _checks(database).engine(database)
+    if is_readable or database.files():
+        yield from _checks(database).engine(database)
 
 
 def disk_space(database: Database) -> Iterator[Checked]:

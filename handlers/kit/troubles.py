@@ -72,7 +72,7 @@ def list_checked(
 def check_machine(installation: Installation, state: State | None) -> Iterator[Checked]:
     """The checks of the machine and the files that take no time."""
     settings, database, vault = installation.settings, installation.database, installation.vault
-    yield from guarded(doctor.engine, database)
+    yield from guarded(doctor.engine, database, state is not None)
     yield from guarded(doctor.folder, settings, database, vault)
     yield from guarded(doctor.master_key, vault, None if state is None else state.facts)
     yield from guarded(doctor.disk_space, database)
