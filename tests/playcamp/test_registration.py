@@ -296,7 +296,9 @@ class TestTrouble:
         thread = threading.Thread(target=relay.run)
         thread.start()
         try:
-            (job,) = until(lambda: db("SELECT * FROM schedules WHERE name = 'playcamp.register' AND failures"), "a try")
+            (job,) = until(
+                lambda: db("SELECT * FROM schedules WHERE name = 'playcamp.register' AND failures > 0"), "a try"
+            )
             studio.secret("playcamp.api_key", playcamp.api_key)
             until(lambda: playcamp.payments, "the payment is registered")
         finally:
