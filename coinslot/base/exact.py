@@ -107,6 +107,11 @@ def whole_text(text: str) -> str:
     return text if text.isascii() and "\0" not in text else _UNKEPT.sub("\ufffd", text)
 
 
+def is_whole(text: str) -> bool:
+    """Whether all databases can store this text, so that it may be looked for: none holds another."""
+    return whole_text(text) == text
+
+
 def may_be_unkept(raw: bytes) -> bool:
     """Whether text in this JSON may hold NUL or half of a surrogate pair; for most JSON it does not."""
     return _ESCAPED.search(raw) is not None

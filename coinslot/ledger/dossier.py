@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from coinslot.base.exact import is_whole
 from coinslot.games.registry import LONGEST_ID
 from coinslot.ledger import packing
 from coinslot.ledger.search import KEY_KINDS
@@ -168,7 +169,7 @@ def _keys(connection: Connection, transaction: dict[str, Any]) -> list[tuple[str
     except (ValueError, RecursionError):
         body = None
     named = [str(each) for each in body.values() if isinstance(each, str | int)] if isinstance(body, dict) else []
-    values = [each for each in dict.fromkeys(named) if len(each) <= LONGEST_ID][:MOST_VALUES]
+    values = [each for each in dict.fromkeys(named) if len(each) <= LONGEST_ID and is_whole(each)][:MOST_VALUES]
     rows = connection.execute(
         """SELECT k.kind, k.value FROM json_each(:kinds) c CROSS JOIN json_each(:values) v
            CROSS JOIN /* hint */ transaction_keys k

@@ -261,7 +261,7 @@ def _is_player(words: Words, player_id: str) -> bool:
 def _is_order(connection: Connection, game_id: int, player_id: str, known: list[str], words: Words) -> bool:
     """Whether a word is any id of a transaction of the player."""
     ids = (word for field, word in words if len(word) <= registry.LONGEST_ID and _ID_FIELD.search(field))
-    values = list(dict.fromkeys(ids))[:MOST_WORDS]
+    values = list(dict.fromkeys(filter(exact.is_whole, ids)))[:MOST_WORDS]
     row = connection.execute(
         """SELECT 1 FROM json_each(:values) v CROSS JOIN /* hint */ transactions t ON t.public_id = v.value
            WHERE t.game_id = :game_id AND t.player_id = :player_id
