@@ -197,6 +197,11 @@ class Result:
         return list(self._rows)
 
 
+def _searchable(value: Any) -> Any:
+    """No text that is stored holds a NUL, and PostgreSQL refuses one: what is looked for is no character instead."""
+    return value.replace("\0", "\uffff") if isinstance(value, str) and "\0" in value else value
+
+
 class PostgresConnection:
     """A connection to read with, for the thread that holds it."""
 
@@ -204,8 +209,9 @@ class PostgresConnection:
         self.raw = raw
 
     def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Any:
+        named = {name: _searchable(value) for name, value in values.items()} if isinstance(values, Mapping) else values
         with known_errors():
-            cursor = self.raw.execute(translated(sql), values or {})
+            cursor = self.raw.execute(translated(sql), named or {})
             return Result(cursor.fetchall() if cursor.description else (), cursor.rowcount)
 
     def cursor(self) -> "_PlainCursor":

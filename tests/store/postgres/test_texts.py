@@ -129,3 +129,15 @@ def test_tables_that_are_nowhere_in_the_schema_are_those_of_an_import():
     connection.close()
 
     assert tables == {"staged", "portions"}
+
+
+@pytest.mark.long
+def test_what_nobody_can_store_is_looked_for_and_not_found(tmp_path: Path):
+    postgres.needs_postgres()
+    with postgres.fresh_database() as url:
+        database = open_database(tmp_path / "home", url)
+        database.prepare()
+        found = database.read().execute("SELECT 1 FROM games WHERE slug = :slug", {"slug": "a\0b"}).fetchall()
+        database.close()
+
+    assert found == []
