@@ -110,6 +110,7 @@ def flask(environment: dict[str, str], *arguments: str) -> str:
 def test_ids_chain_and_cursor_go_on_in_both_directions(place, moved, url):
     first = place.order("first")
     run(place, url)
+    place.close()  # or it would have the file open that is moved aside
     second = moved.order("second")
     assert moved.order("first") == first
     run(moved, "sqlite:")
