@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 
-from bench import engines, follower, memory, pages, payments, profile, relay, settlement, size, year
+from bench import engines, follower, memory, move, pages, payments, profile, relay, settlement, size, year
 
 
 def main() -> int:
@@ -25,6 +25,7 @@ def main() -> int:
         ("payments", payments, "a game's payments per second: polled, converted, stored and registered"),
         ("pages", pages, "the owner's pages with many transactions stored: milliseconds and queries of each"),
         ("year", year, "a year of a busy game: bytes of each table, pages, and retention beside credits"),
+        ("move", move, "an installation of many transactions, moved to PostgreSQL and back"),
         ("settlement", settlement, "a month of purchases: closed, and reconciled against a report"),
     ):
         command = commands.add_parser(name, help=about, description=about)
@@ -35,7 +36,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     if (
-        arguments.run not in (profile.run, relay.run, payments.run, pages.run, settlement.run)
+        arguments.run not in (profile.run, relay.run, payments.run, pages.run, settlement.run, move.run)
         and shutil.which("wrk") is None
     ):
         parser.error("wrk is not on the PATH; Debian's package is called wrk")

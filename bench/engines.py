@@ -56,7 +56,7 @@ def _compare(variants: tuple[Variant, ...], url: str, folder: Path, arguments: a
     for turn in range(arguments.rounds):
         for variant in variants:
             home = folder / "home"
-            with _fresh(url):
+            with fresh(url):
                 prepare_home(home, {**variant.more, **_near(variant, url)})
                 load = measure(home, variant, orders, arguments.seconds, arguments.callers)
             shutil.rmtree(home)
@@ -80,14 +80,15 @@ def _near(variant: Variant, url: str) -> dict[str, str]:
 
 @contextmanager
 def cluster() -> Iterator[str]:
+    """A PostgreSQL of our own, which keeps what it has committed; its URL."""
     from tests.postgres import Cluster
 
-    with Cluster(**DURABLE_SETTINGS) as cluster:
-        yield cluster.url
+    with Cluster(**DURABLE_SETTINGS) as made:
+        yield made.url
 
 
 @contextmanager
-def _fresh(url: str) -> Iterator[None]:
+def fresh(url: str) -> Iterator[None]:
     """The database without Coinslot's tables, before and after. Raises AssertionError when it has some before."""
     import psycopg
 
