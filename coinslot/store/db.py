@@ -21,7 +21,7 @@ from coinslot.store.errors import SchemaError as SchemaError
 from coinslot.store.writer import Writer
 
 SCHEMA_VERSION = 12
-OLDEST_VERSION = 11  # earlier versions were previews, never released; each later one has a migration
+OLDEST_VERSION = 12  # earlier versions were previews, never released; each later one has a migration
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "schema.sql"
 
 # For the folders above, which import no engine. Another engine's connections and rows have the part of these that

@@ -5,25 +5,11 @@ SQLite's; ``postgres/ddl.py`` says what PostgreSQL makes of them. While steps ru
 delete nothing: a step may make a table anew. All are checked once, before the commit. PostgreSQL also checks each row
 when it is written or deleted, where neither of the two tables was dropped in these steps.
 
-``schema.sql`` describes a new database.
+``schema.sql`` describes a new database. There is no step yet: nothing was released.
 """
 
 import sqlite3
 from collections.abc import Callable
 
-
-def _keep_uploads_in_the_database(tx: sqlite3.Connection) -> None:
-    tx.execute(
-        """CREATE TABLE uploads (
-            name        TEXT NOT NULL,
-            part        INTEGER NOT NULL,
-            purpose     TEXT NOT NULL,   -- a word of ours: what it is for, and of which game
-            content     BLOB NOT NULL,   -- zlib
-            created_at  TEXT NOT NULL,   -- the same for all parts
-            PRIMARY KEY (name, part)
-        ) STRICT"""
-    )
-
-
 # Version -> the step to it from the version before.
-MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {12: _keep_uploads_in_the_database}
+MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}

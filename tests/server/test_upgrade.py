@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from coinslot.store.db import SCHEMA_VERSION
 from tests import databases
 from tests.conftest import furnished
 from tests.server.test_server import signed_order
@@ -222,13 +223,13 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 STEP = (
-    ("coinslot/store/db.py", "SCHEMA_VERSION = 12", "SCHEMA_VERSION = 13"),
+    ("coinslot/store/db.py", f"SCHEMA_VERSION = {SCHEMA_VERSION}", f"SCHEMA_VERSION = {SCHEMA_VERSION + 1}"),
     (
         "coinslot/store/migrations.py",
-        "MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {",
+        "MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {}",
         "def _step(connection: sqlite3.Connection) -> None:\n"
         '    connection.execute("CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT")\n\n\n'
-        "MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {13: _step, ",
+        f"MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {{{SCHEMA_VERSION + 1}: _step}}",
     ),
     (
         "schema.sql",
@@ -295,20 +296,20 @@ def test_an_upgrade_with_a_schema_step_goes_back_only_while_nothing_was_accepted
         assert (status, machine.running) == (1, "first"), said
         assert "SURPRISE" in said
         assert "nothing was accepted since" in said
-        assert machine.rows("PRAGMA user_version") == [(12,)]
+        assert machine.rows("PRAGMA user_version") == [(SCHEMA_VERSION,)]
         assert machine.rows("PRAGMA journal_mode") == [("wal",)]
         # A game may have read ids of the tests that the revision was tried with: none is given out again.
         assert machine.rows("SELECT min(last_id) FROM sequences")[0][0] > 10**9
         (aside,) = (
             path for path in machine.home.glob("coinslot.db.damaged-*") if path.suffix[-4:] not in ("-wal", "-shm")
         )
-        assert databases.tuples(aside, "PRAGMA user_version") == [(13,)]
+        assert databases.tuples(aside, "PRAGMA user_version") == [(SCHEMA_VERSION + 1,)]
         count = len(orders.acknowledged)
         until(lambda: len(orders.acknowledged) > count, "the one that was put back serves", 60)
 
         status, said = machine.upgrade(fails_in_public)
         assert (status, machine.running) == (2, fails_in_public), said
-        assert "failed, and stays: it has accepted something since (" in said.partition("13\n")[2]
+        assert "failed, and stays: it has accepted something since (" in said.partition(f"{SCHEMA_VERSION + 1}\n")[2]
         assert "transactions, grants" in said
         assert "have each partner send again what came after 20" in " ".join(said.split())
         count = len(orders.acknowledged)
@@ -318,6 +319,6 @@ def test_an_upgrade_with_a_schema_step_goes_back_only_while_nothing_was_accepted
         status, said = machine.upgrade(mended, "--mend")
         assert (status, machine.running) == (0, mended), said
 
-    assert machine.rows("PRAGMA user_version") == [(13,)]
+    assert machine.rows("PRAGMA user_version") == [(SCHEMA_VERSION + 1,)]
     assert machine.credited() == orders.acknowledged
     assert machine.rows("PRAGMA integrity_check") == [("ok",)]

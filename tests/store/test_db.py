@@ -13,7 +13,7 @@ import pytest
 from coinslot.store import db as database_module
 from coinslot.store import migrations, sqlite
 from coinslot.store import writer as writer_module
-from coinslot.store.db import OLDEST_VERSION, SCHEMA_VERSION, BusyError, DatabaseError, SchemaError, open_database
+from coinslot.store.db import SCHEMA_VERSION, BusyError, DatabaseError, SchemaError, open_database
 from coinslot.store.lock import WriteLock
 from tests.servers import Underway, together
 
@@ -75,7 +75,7 @@ class TestFile:
         with pytest.raises(sqlite3.OperationalError):
             put("a")(database.read())
 
-    @pytest.mark.parametrize("version", [0, OLDEST_VERSION - 1, SCHEMA_VERSION + 1, 999])
+    @pytest.mark.parametrize("version", [0, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1, 999])
     def test_another_schema_version_is_neither_read_nor_written(self, tmp_path, version):
         database = open_database(tmp_path / "home")
         database.prepare()
@@ -88,20 +88,6 @@ class TestFile:
                 refused()
         with pytest.raises(SchemaError, match="newer" if version > SCHEMA_VERSION else "older than the first release"):
             fresh.prepare()
-
-    def test_the_steps_from_the_oldest_version_lead_to_the_schema(self, database):
-        def schema():
-            with closing(sqlite3.connect(database.path)) as connection:
-                rows = connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
-            return {name: " ".join((sql or "").split()) for name, sql in rows}
-
-        as_new = schema()
-        with closing(sqlite3.connect(database.path)) as connection:
-            connection.execute("DROP TABLE uploads")
-            connection.execute(f"PRAGMA user_version = {OLDEST_VERSION}")
-        open_database(database.home).prepare()
-
-        assert schema() == as_new
 
     def test_a_strangers_file_is_left_alone(self, tmp_path):
         home = tmp_path / "home"
