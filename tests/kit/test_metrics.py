@@ -141,4 +141,4 @@ def test_a_scrape_asks_no_more_with_more_games(client, installation, studio):
     few = statements()
     for number in range(10):
         Studio(installation, f"game-{number}")
-    assert statements() == few <= 15
+    assert statements() == few <= (20 if databases.IS_POSTGRES else 15)  # there the engine's own are seen too
