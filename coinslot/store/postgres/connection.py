@@ -18,6 +18,7 @@ from psycopg.adapt import Buffer, Dumper, Loader
 from coinslot.store.postgres import address
 from coinslot.store.postgres.text import translated
 
+NO_TEXT = "\ufdd0"  # no character, so that no text of ours holds it
 CONNECT_SECONDS = 3  # to each host that the address names
 ROWS_AT_ONCE = 500  # of values in one INSERT
 UNSENT_LENGTH = 500_000  # characters of statements of a write, after which they are sent
@@ -197,9 +198,19 @@ class Result:
         return list(self._rows)
 
 
-def _searchable(value: Any) -> Any:
-    """No text that is stored holds a NUL, and PostgreSQL refuses one: what is looked for is no character instead."""
-    return value.replace("\0", "\uffff") if isinstance(value, str) and "\0" in value else value
+def _bound(raw: "psycopg.Connection[Any]", sql: str, values: Mapping[str, Any] | Sequence[Any]) -> str:
+    """The statement with its values in it.
+
+    No text of PostgreSQL holds a NUL. Who looks for one finds nothing, as in SQLite; to store one is an error.
+    """
+    cursor = psycopg.ClientCursor(raw)
+    try:
+        return cursor.mogrify(translated(sql), values or {})
+    except psycopg.DataError:
+        if not isinstance(values, Mapping) or sql.split(None, 1)[0].upper() not in ("SELECT", "DELETE", "WITH"):
+            raise
+        found = {name: each.replace("\0", NO_TEXT) if isinstance(each, str) else each for name, each in values.items()}
+        return cursor.mogrify(translated(sql), found)
 
 
 class PostgresConnection:
@@ -209,9 +220,8 @@ class PostgresConnection:
         self.raw = raw
 
     def execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Any:
-        named = {name: _searchable(value) for name, value in values.items()} if isinstance(values, Mapping) else values
         with known_errors():
-            cursor = self.raw.execute(translated(sql), named or {})
+            cursor = self.raw.execute(_bound(self.raw, sql, values).encode())
             return Result(cursor.fetchall() if cursor.description else (), cursor.rowcount)
 
     def cursor(self) -> "_PlainCursor":
@@ -256,7 +266,7 @@ class WritingConnection(PostgresConnection):
 
     def _text(self, sql: str, values: Mapping[str, Any] | Sequence[Any]) -> str:
         with known_errors():
-            return psycopg.ClientCursor(self.raw).mogrify(translated(sql), values or {})
+            return _bound(self.raw, sql, values)
 
     def _send_later(self, text: str) -> "_Awaited":
         awaited = _Awaited(self)
