@@ -133,45 +133,44 @@ def _given(column: str, place: int) -> str:
     return f"CAST({text} AS INTEGER)" if column in ("t.id", "t.game_id") else text
 
 
-def _between(*columns: str) -> str:
-    """The columns are as a way says, and the last one is between its two bounds.
-
-    Compared as a whole: for columns that are equal PostgreSQL may make a hash of every row of the table.
-    """
-    *firsts, last = (_given(column, place) for place, column in enumerate(columns))
-    low, high = ", ".join([*firsts, last]), ", ".join([*firsts, _given(columns[-1], len(columns))])
-    return f"({', '.join(columns)}) BETWEEN ({low}) AND ({high})"
+def _between(column: str, low: int) -> str:
+    return f"{column} BETWEEN {_given(column, low)} AND {_given(column, low + 1)}"
 
 
+def _has(*columns: str) -> str:
+    return " AND ".join(f"{column} = {_given(column, place)}" for place, column in enumerate(columns))
+
+
+_OF_PARTNER = _has("t.game_id", "t.partner")
 _IDS = "\nUNION ALL\n".join(
     _branch(*each)
     for each in (
         ("transaction", "t.id, t.external_id AS matched", "partners", "transactions t",
-         _between("t.game_id", "t.partner", "t.external_id")),
+         f"{_OF_PARTNER} AND {_between('t.external_id', 2)}"),
         ("transaction", "t.id, t.reference AS matched", "texts", "transactions t",
-         f"{_between('lower(t.reference)')} AND t.reference <> lower(t.reference)"),
-        ("transaction", "t.id, t.public_id AS matched", "texts", "transactions t", _between("t.public_id")),
+         f"{_between('lower(t.reference)', 0)} AND t.reference <> lower(t.reference)"),
+        ("transaction", "t.id, t.public_id AS matched", "texts", "transactions t", _between("t.public_id", 0)),
         ("transaction", "t.transaction_id AS id, t.value AS matched", "kinds", "transaction_keys t",
-         _between("t.game_id", "t.partner", "t.kind", "t.value")),
+         f"{_has('t.game_id', 't.partner', 't.kind')} AND {_between('t.value', 3)}"),
         ("transaction", "t.transaction_id AS id, t.value AS matched", "texts", "transaction_keys t",
-         f"{_between('lower(t.value)')} AND t.value <> lower(t.value)"),
+         f"{_between('lower(t.value)', 0)} AND t.value <> lower(t.value)"),
         ("event", "t.id, t.dedupe_key AS matched", "partners", "events t",
-         _between("t.game_id", "t.partner", "t.dedupe_key")),
+         f"{_OF_PARTNER} AND {_between('t.dedupe_key', 2)}"),
         ("event", "t.id, t.dedupe_key AS matched", "texts", "events t",
-         f"{_between('lower(t.dedupe_key)')} AND t.dedupe_key <> lower(t.dedupe_key)"),
+         f"{_between('lower(t.dedupe_key)', 0)} AND t.dedupe_key <> lower(t.dedupe_key)"),
         ("event", "t.id, t.external_id AS matched", "partners", "events t",
-         f"{_between('t.game_id', 't.partner', 't.external_id')} AND t.external_id IS NOT NULL"),
+         f"{_OF_PARTNER} AND {_between('t.external_id', 2)}"),
         ("event", "t.id, t.external_id AS matched", "texts", "events t",
-         f"{_between('lower(t.external_id)')} AND t.external_id <> lower(t.external_id)"),
+         f"{_between('lower(t.external_id)', 0)} AND t.external_id <> lower(t.external_id)"),
         ("payment", "t.id, t.transaction_id AS matched", "games", "payments t",
-         _between("t.game_id", "t.transaction_id")),
+         f"{_has('t.game_id')} AND {_between('t.transaction_id', 1)}"),
         ("payment", "t.id, t.transaction_id AS matched", "texts", "payments t",
-         f"{_between('lower(t.transaction_id)')} AND t.transaction_id <> lower(t.transaction_id)"),
-        ("delivery", "t.id, t.webhook_id AS matched", "texts", "deliveries t", _between("t.webhook_id")),
-        ("delivery", "t.id, CAST(t.id AS TEXT) AS matched", "numbers", "deliveries t", _between("t.id")),
-        ("grant", "t.id, CAST(t.id AS TEXT) AS matched", "numbers", "grants t", _between("t.id")),
-        ("event", "t.id, CAST(t.id AS TEXT) AS matched", "numbers", "events t", _between("t.id")),
-        ("call", "t.refusal_id AS id, t.name AS matched", "names", "refusal_names t", _between("lower(t.name)")),
+         f"{_between('lower(t.transaction_id)', 0)} AND t.transaction_id <> lower(t.transaction_id)"),
+        ("delivery", "t.id, t.webhook_id AS matched", "texts", "deliveries t", _between("t.webhook_id", 0)),
+        ("delivery", "t.id, CAST(t.id AS TEXT) AS matched", "numbers", "deliveries t", _between("t.id", 0)),
+        ("grant", "t.id, CAST(t.id AS TEXT) AS matched", "numbers", "grants t", _between("t.id", 0)),
+        ("event", "t.id, CAST(t.id AS TEXT) AS matched", "numbers", "events t", _between("t.id", 0)),
+        ("call", "t.refusal_id AS id, t.name AS matched", "names", "refusal_names t", _between("lower(t.name)", 0)),
     )
 )  # fmt: skip
 

@@ -26,7 +26,8 @@ NAMES = WRITER, READER, LISTENER, OTHER = "coinslot writer", "coinslot reader", 
 # ``max_parallel_workers_per_gather``: the branches of a UNION ALL come one after another, as written. Compiling a
 # statement takes longer than any of ours. Cursors are read to their end. ``tcp_``: the database notices that we are
 # gone as soon as we notice it. Every list has an index, and a table is read from end to end only where there is none:
-# PostgreSQL would also do it where it guesses that the first rows will do, or that a disk seeks slowly.
+# PostgreSQL would also do it where it guesses that the first rows will do, or that a disk seeks slowly. The same holds
+# for joins, which SQLite makes row by row through an index: of a bound that comes from a row PostgreSQL guesses badly.
 SETTINGS = {
     "search_path": "coinslot",
     "timezone": "UTC",
@@ -38,6 +39,8 @@ SETTINGS = {
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "10000",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
     "enable_seqscan": "off",
     "random_page_cost": "1.1",
 }
