@@ -23,7 +23,7 @@ FIRST = {
         name: f"docs/{name}.md"
         for name in (
             "dashboard midnight alerts appcharge playtem playcamp xsolla deliveries settlement deploy".split()
-            + "follower moving retention proof chaos speed".split()
+            + "follower scaling moving retention proof chaos speed".split()
         )
     },
     "security": "SECURITY.md",
