@@ -36,8 +36,10 @@ FAULT = """CREATE OR REPLACE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql A
            CREATE TRIGGER fault BEFORE {action} FOR EACH ROW {when} EXECUTE FUNCTION fault()"""
 CHECKS = (
     "CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA public",
-    """SELECT c.relname FROM pg_class c JOIN pg_am a ON a.oid = c.relam JOIN pg_namespace n ON n.oid = c.relnamespace
-       WHERE a.amname = 'btree' AND n.nspname = 'coinslot' AND public.bt_index_check(c.oid, true) IS NULL""",
+    """WITH trees AS MATERIALIZED (
+           SELECT c.oid, c.relname FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+               JOIN pg_namespace n ON n.oid = c.relnamespace WHERE a.amname = 'btree' AND n.nspname = 'coinslot')
+       SELECT relname FROM trees WHERE public.bt_index_check(oid, true) IS NULL""",
     """SELECT t.tablename, found.* FROM pg_tables t,
            LATERAL public.verify_heapam(CAST('coinslot.' || t.tablename AS regclass)) found
        WHERE t.schemaname = 'coinslot'""",

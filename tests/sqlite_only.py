@@ -36,6 +36,9 @@ SQLITE_ONLY = {
     "operations/test_follower.py": "Litestream copies SQLite files",
     "operations/test_forgetting.py::test_deleted_content_leaves_the_pages_of_every_connection": FILES,
     "operations/test_forgetting.py::test_the_wal_is_cut_once_its_readers_let_go": FILES,
+    "relay/test_jobs.py::TestARelay::test_schedules_are_looked_up_only_after_a_commit": (
+        "news of a commit comes a moment later on PostgreSQL"
+    ),
     "outbox/test_deliveries.py::TestLooking::test_what_the_relay_asks_all_the_time_has_an_index": PLANS,
     "operations/test_backup_postgres.py": "it is about PostgreSQL, whichever the others run on",
     "operations/test_moving.py": "it moves between both engines, whichever the others run on",
