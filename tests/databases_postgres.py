@@ -125,6 +125,16 @@ def connected(home: Path) -> Iterator[sqlite3.Connection]:
         raw.close()
 
 
+@contextmanager
+def holding(home: Path) -> Iterator[None]:
+    """Nothing of Coinslot is committed in the block."""
+    from coinslot.store.postgres.writer import LOCK
+
+    with connected(home) as connection:
+        connection.execute("SELECT pg_advisory_lock(:lock)", {"lock": LOCK})
+        yield
+
+
 def _remove(folder: Path, maker: int) -> None:
     if os.getpid() == maker:  # not in a forked child
         shutil.rmtree(folder, ignore_errors=True)
