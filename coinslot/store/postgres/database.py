@@ -81,7 +81,7 @@ class PostgresDatabase(Database):
         self.url = url
         self.name = address.without_password(url)
         self.path = home / "coinslot.db"
-        self.lock = _lock(url)
+        self.lock = _Lock(url)
         self._readers: Readers | None = None
         self._readers_pid = 0
         self._reading = _PooledConnection(self)
@@ -254,7 +254,7 @@ def _locked(url: str) -> Iterator[None]:
         raw.close()
 
 
-class _lock:
+class _Lock:
     """The lock of all commits, held on a connection of its own."""
 
     def __init__(self, url: str) -> None:
