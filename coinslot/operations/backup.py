@@ -122,14 +122,15 @@ def _check_target(database: Database, file: Path) -> None:
     """A copy may replace a copy, and no other file."""
     if not file.parent.is_dir():
         raise BackupError(f"there is no folder {file.parent}")
+    served = database.path if isinstance(database, SqliteDatabase) else None
     if file.exists():
-        if not file.is_file() or (database.path.exists() and file.samefile(database.path)):
+        if not file.is_file() or (served is not None and served.exists() and file.samefile(served)):
             raise BackupError(f"{file} cannot be replaced by a copy")
         with file.open("rb") as opened:
             head = opened.read(72)
         if head and (head[:16] != b"SQLite format 3\0" or head[68:72] != APPLICATION_ID.to_bytes(4, "big")):
             raise BackupError(f"{file} is not a copy of a Coinslot database; it is not replaced")
-    elif file == database.path.resolve():
+    elif served is not None and file == served.resolve():
         raise BackupError(f"{file} cannot be replaced by a copy")
     for side_file in side_files(file):
         if side_file.exists():

@@ -22,6 +22,7 @@ from coinslot.ledger import chain
 from coinslot.operations import backup_folder, certificate, forgetting
 from coinslot.operations.findings import LITTLE_FREE_BYTES, LOOK, NOTE, SENTENCES, WRONG, Checked, Trouble, size_text
 from coinslot.store.db import Connection, Database
+from coinslot.store.sqlite import SqliteDatabase
 
 CHAIN_ROWS = 100_000  # newest transactions whose hashes are checked
 EARLIEST_YEAR, LATEST_YEAR = "2024", "2100"
@@ -237,4 +238,5 @@ def reachable(settings: Settings) -> Iterator[Checked]:
 
 def _checks(database: Database) -> ModuleType:
     """The checks that only one engine has."""
-    return import_module(f"coinslot.operations.{database.kind}_checks")
+    engine = "sqlite" if isinstance(database, SqliteDatabase) else "postgres"
+    return import_module(f"coinslot.operations.{engine}_checks")

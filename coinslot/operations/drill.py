@@ -18,8 +18,8 @@ from coinslot.games.registry import RESERVED_ID
 from coinslot.ledger import chain
 from coinslot.operations.restore import restore
 from coinslot.store import counters, engine, queries
-from coinslot.store.db import Connection, EngineError, open_database
-from coinslot.store.sqlite import connect, creation_script
+from coinslot.store.db import Connection, EngineError
+from coinslot.store.sqlite import SqliteDatabase, connect, creation_script
 
 SENTENCES = 5  # about one check; the rest is counted
 AT_END = 2**63 - 1  # where a counter stays
@@ -71,7 +71,7 @@ def drill(
 
     ``progress`` is called with the share of the work that is done.
     """
-    database = open_database(place)
+    database = SqliteDatabase(place)
     try:
         restored = restore(database, vault, file, copy_file)
     except CoinslotError as error:  # of the file, or a sealed value

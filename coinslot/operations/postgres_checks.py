@@ -132,7 +132,7 @@ def open_database(database: PostgresDatabase) -> tuple[Connection | None, Checke
     try:
         connection = database.read()
         connection.execute("SELECT 1")
-        size = size_text(state.size_bytes(database))
+        size = size_text(database.size_bytes())
     except (EngineError, DatabaseError) as error:
         return None, Trouble("database", WRONG, f"{database.name} cannot be used: {error}.")
     return connection, f"database {database.name}, schema version {SCHEMA_VERSION}, {size}"

@@ -110,7 +110,7 @@ def _make(
 ) -> None:
     with database.snapshot() as connection:
         newest = Newest.of(connection)
-    backup_folder.make_room(folder, _size_bytes(database), keep)
+    backup_folder.make_room(folder, database.size_bytes(), keep)
     pace = Pace(folder, keep.least_bytes)
     unproved = backup_folder.new_name(folder)
 
@@ -134,16 +134,6 @@ def _make(
     if not made.faults:
         made.file = backup_folder.approve(unproved).name
         made.is_short = backup_folder.prune(folder, database.home, copy.size_bytes, keep)
-
-
-def _size_bytes(database: Database) -> int:
-    """How large a backup is, about."""
-    if database.kind == "postgres":
-        from coinslot.store.postgres import schemas  # psycopg is there only for who uses it
-
-        return schemas.size_bytes(database.read())
-    (pages,), (page_size,) = (database.read().execute(f"PRAGMA page_{each}").fetchone() for each in ("count", "size"))
-    return int(pages * page_size)
 
 
 def last(connection: Connection) -> Proof | None:

@@ -86,23 +86,24 @@ def restore(
     vault.candidates()  # raises when there is no key, before anything is made
     if not file.is_file():
         raise BackupError(f"there is no file {file}")
-    if database.path.exists() and file.samefile(database.path):
+    if isinstance(database, SqliteDatabase) and database.path.exists() and file.samefile(database.path):
         raise BackupError(f"{file} is the database itself")
     with ExitStack() as stack:
         stack.enter_context(backup_errors(f"{file} was not restored"))
         stack.enter_context(_only_restore(database.home))
-        tables = None
-        if not isinstance(database, SqliteDatabase):
+        if isinstance(database, SqliteDatabase):
+            live = look_at(database.path)
+        else:
             from coinslot.operations.served_tables import served_tables  # which imports psycopg
 
             tables = stack.enter_context(served_tables(database))
-        live = look_at(database.path) if tables is None else tables.look_at()
+            live = tables.look_at()
         prepared = database.home / f".restore-{secrets.token_hex(4)}"
         try:
             restored = _prepare(prepared, file, vault, live, database.home, copy_file)
             if _is_raw_copy(file) and not may_be_incomplete:
                 raise IncompleteCopyError(_what_may_be_missing(file, restored, live))
-            if tables is not None:
+            if not isinstance(database, SqliteDatabase):
                 return replace(restored, kept_schema=tables.replace(prepared, live))
             with database.lock:
                 if live.state == "healthy":

@@ -18,10 +18,10 @@ from coinslot.operations import forgetting
 from coinslot.operations.backup import BackupError, copy_pages, remove, side_files, sync, write_copy
 from coinslot.outbox import deliveries
 from coinslot.store.connection import is_followed
-from coinslot.store.db import SCHEMA_VERSION, Connection, Database, DatabaseError, EngineError
+from coinslot.store.db import SCHEMA_VERSION, Connection, DatabaseError, EngineError
 from coinslot.store.errors import MovedError
 from coinslot.store.queries import value
-from coinslot.store.sqlite import connect, file_version
+from coinslot.store.sqlite import SqliteDatabase, connect, file_version
 
 # SQLite's locks: every open connection to a database in WAL mode holds a lock on some of these bytes of the file.
 LOCK_BYTES_START, LOCK_BYTES = 0x40000000, 512
@@ -95,7 +95,7 @@ def transactions_until(connection: Connection) -> str | None:
     return found
 
 
-def replace_content(database: Database, prepared: Path, live: Live) -> Path:
+def replace_content(database: SqliteDatabase, prepared: Path, live: Live) -> Path:
     """Keep a copy of the live file, then give it the prepared content. The caller holds the write lock."""
     kept = _beside(database, "before-restore")
     target = connect(database.path)
@@ -124,7 +124,7 @@ def replace_content(database: Database, prepared: Path, live: Live) -> Path:
     return kept
 
 
-def put_in_place(database: Database, prepared: Path, live: Live, word: str = "damaged") -> Path | None:
+def put_in_place(database: SqliteDatabase, prepared: Path, live: Live, word: str = "damaged") -> Path | None:
     """Give the prepared file the live one's name. The caller holds the write lock.
 
     Returns the name that the live one has now, with ``word`` in it; None where there was nothing.
@@ -179,5 +179,5 @@ def _check_nobody_has_it_open(path: Path) -> None:
                 raise BackupError(f"process {link.parts[2]} still has the missing database open; stop the server first")
 
 
-def _beside(database: Database, word: str) -> Path:
+def _beside(database: SqliteDatabase, word: str) -> Path:
     return database.path.with_name(f"{database.path.name}.{word}-{clock.stamp().replace(':', '')}")

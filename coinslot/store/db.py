@@ -37,14 +37,11 @@ T = TypeVar("T")
 class Database(ABC):
     """One installation's database. Safe to share between threads; opens nothing before it is used.
 
-    ``kind`` is ``sqlite`` or ``postgres``, for what only one of them has. ``home`` is the installation's folder on this
-    machine, ``name`` what sentences call the database: a path, or an address without a password. Every commit holds
-    ``lock``; who holds it does what no commit may fall between.
+    ``home`` is the installation's folder on this machine, ``name`` what sentences call the database: a path, or an
+    address without a password. Every commit holds ``lock``; who holds it does what no commit may fall between.
     """
 
-    kind: str
     name: str
-    path: Path  # of the file
     lock: AbstractContextManager[None]
 
     def __init__(self, home: Path) -> None:
@@ -120,6 +117,10 @@ class Database(ABC):
     def files(self) -> tuple[Path, ...]:
         """The files on this machine that hold the database or guard it, whether they are there or not."""
         return ()
+
+    @abstractmethod
+    def size_bytes(self) -> int:
+        """How large all tables and their indexes are."""
 
     def free_bytes(self) -> int | None:
         """The room on the disk of the database; None where the database server alone can tell. Raises OSError."""

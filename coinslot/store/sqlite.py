@@ -39,8 +39,6 @@ T = TypeVar("T")
 class SqliteDatabase(Database):
     """The database file in an installation's folder."""
 
-    kind = "sqlite"
-
     def __init__(self, home: Path) -> None:
         super().__init__(home)
         self.path = home / "coinslot.db"
@@ -124,6 +122,10 @@ class SqliteDatabase(Database):
 
     def files(self) -> tuple[Path, ...]:
         return self.path, Path(f"{self.path}-wal"), self.home / "write.lock"
+
+    def size_bytes(self) -> int:
+        (pages,), (page_size,) = (self.read().execute(f"PRAGMA page_{each}").fetchone() for each in ("count", "size"))
+        return int(pages * page_size)
 
     def free_bytes(self) -> int | None:
         return shutil.disk_usage(self.home).free

@@ -69,18 +69,19 @@ CREATE FUNCTION json_extract(list text, place text) RETURNS text LANGUAGE sql IM
 $$;
 """
 
+_SIZE = """SELECT CAST(coalesce(sum(pg_total_relation_size(c.oid)), 0) AS bigint)
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = current_schema() AND c.relkind = 'r'"""
+
 
 class PostgresDatabase(Database):
     """A database by its URL. Its tables are in the schema ``coinslot``."""
-
-    kind = "postgres"
 
     def __init__(self, home: Path, url: str) -> None:
         super().__init__(home)
         address.read(url)
         self.url = url
         self.name = address.without_password(url)
-        self.path = home / "coinslot.db"
         self.lock = _Lock(url)
         self._readers: Readers | None = None
         self._readers_pid = 0
@@ -172,6 +173,10 @@ class PostgresDatabase(Database):
 
     def is_marked(self) -> bool:
         return False
+
+    def size_bytes(self) -> int:
+        (found,) = self.read().execute(_SIZE).fetchone()
+        return int(found)
 
     def tidy(self) -> None:
         """The database server does it."""

@@ -142,16 +142,6 @@ def id_faults(connection: Connection) -> Iterator[str]:
             yield f"{table}: the next id would be {next_id:,}, and there is {last_id:,}"
 
 
-def size_bytes(connection: Connection) -> int:
-    """The size of the tables that are served, with their indexes."""
-    (found,) = connection.execute(
-        """SELECT CAST(coalesce(sum(pg_total_relation_size(c.oid)), 0) AS bigint)
-           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-           WHERE n.nspname = current_schema() AND c.relkind = 'r'"""
-    ).fetchone()
-    return int(found)
-
-
 def put_in_place(raw: Raw, name: str, mark: Mark | None, aside: str) -> str | None:
     """Give a new schema the name that is served, with a mark if there is one. The caller holds the commits.
 

@@ -160,13 +160,6 @@ def look(database: "PostgresDatabase") -> State:
     )
 
 
-def size_bytes(database: "PostgresDatabase") -> int:
-    """The size of all tables and indexes of the database. Slow: the server asks the disk about each file."""
-    with database.reader() as raw, known_errors():
-        ((found,),) = raw.execute("SELECT pg_database_size(current_database())").fetchall()
-    return int(found)
-
-
 def long_transactions(database: "PostgresDatabase") -> list[Transaction]:
     """Those open for more than five minutes, the oldest first, as far as the role may see them."""
     with database.reader() as raw, known_errors():
