@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from app import create_app
+from coinslot.access.vault import MasterKey
 from coinslot.base import clock
 from coinslot.outbox import destinations
 from handlers.commands.demo.stage import Stage, stopped_clock
@@ -16,6 +17,7 @@ from tests import databases
 from tests.fakes.http import FakeServer, Receiver, status
 from tests.killing import flask
 from tests.owed import Owed
+from tests.postgres import needs_postgres
 from tests.servers import until
 
 
@@ -131,6 +133,19 @@ def test_a_home_that_holds_anything_is_refused(tmp_path, monkeypatch):
     assert result.exit_code == 1
     assert f"{tmp_path} holds something already" in result.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["photo.jpg"]
+
+
+def test_it_is_never_made_in_a_database_that_servers_may_share(tmp_path):
+    needs_postgres()
+    key = MasterKey.generate().text()
+    settings = {"COINSLOT_DATABASE": "postgresql://nobody@127.0.0.1:1/nothing", "COINSLOT_MASTER_KEY": key}
+    app = create_app({"COINSLOT_HOME": str(tmp_path / "home"), **settings})
+
+    result = app.test_cli_runner(env={"COINSLOT_HOME": str(tmp_path / "home")}).invoke(args=["demo"])
+
+    assert result.exit_code == 1
+    assert "run it without COINSLOT_DATABASE" in result.stderr
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize("is_there", [True, False])

@@ -42,8 +42,10 @@ def demo(days: int) -> None:
     """Fill COINSLOT_HOME (./demo if unset) with a made-up studio: two games and 60 days of orders.
 
     It takes less than a minute. All of it is marked as a demo, and a demo calls nobody. A folder that holds anything
-    is refused.
+    is refused. A demo is always in SQLite: run it without COINSLOT_DATABASE.
     """
+    if current_installation().settings.database is not None:
+        raise DemoError("a demo is always in SQLite, never in a database of yours; run it without COINSLOT_DATABASE")
     home = Path(os.environ.get("COINSLOT_HOME", HOME)).absolute()
     password = "-".join("".join(secrets.choice(LETTERS) for _ in range(4)) for _ in range(3))
     former = current_installation()
