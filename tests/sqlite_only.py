@@ -17,7 +17,12 @@ SQLITE_ONLY = {
     "chaos/test_judge.py": "the judge reads the file by itself, with no line of Coinslot",
     "chaos/test_scenes.py": "the judge reads the file by itself, with no line of Coinslot",
     "commands/test_as_root.py": "it is about who owns the files that commands make",
+    "commands/test_commands.py::test_a_damaged_file_is_told_in_words": FILES,
+    "commands/test_commands.py::test_key_rotate_after_a_crash_after_the_commit": KEY_FILE,
+    "commands/test_commands.py::test_key_rotate_after_a_crash_before_the_commit": KEY_FILE,
+    "commands/test_commands.py::test_key_rotate_puts_everything_under_a_new_key": KEY_FILE,
     "commands/test_commands.py::test_simulate_from_a_copy_with_another_key_is_a_surprise": FILES,
+    "commands/test_demo.py": "a demo is a SQLite file of its own",
     "dashboard/test_account.py::TestMasterKey::test_it_is_rotated_after_the_password_and_everything_still_opens": (
         KEY_FILE
     ),
