@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ENGINE = os.environ.get("COINSLOT_TEST_ENGINE") or "sqlite"
 IS_POSTGRES = ENGINE == "postgres"
+ALWAYS_WRONG = postgres.ALWAYS_WRONG if IS_POSTGRES else ()  # words of what `flask doctor` finds in the tests' server
 
 Where: TypeAlias = "Installation | Path"
 
@@ -131,6 +132,28 @@ def columns(where: Where, table: str) -> dict[str, str]:
     return {row["name"]: row["type"] for row in found}
 
 
+def index(where: Where, name: str) -> tuple[str, str]:
+    """The table of an index, and the statement that made it."""
+    sql = postgres.INDEX if _is_on_postgres(where) else "SELECT tbl_name, sql FROM sqlite_schema WHERE name = :name"
+    ((table, made_by),) = tuples(where, sql, name=name)
+    return table, made_by
+
+
+def version(where: Where) -> int:
+    """The version of the tables."""
+    ((found,),) = tuples(where, "SELECT version FROM engine" if _is_on_postgres(where) else "PRAGMA user_version")
+    return int(found)
+
+
+def raw(where: Where) -> bytes:
+    """What the engine stores, to look for what must be nowhere: all of SQLite's files, or PostgreSQL's values."""
+    if not _is_on_postgres(where):
+        home = where if isinstance(where, Path) else where.settings.home
+        return b"\n".join(path.read_bytes() for path in sorted(home.glob("coinslot.db*")))
+    found = [value for table in tables(where) for row in tuples(where, f"SELECT * FROM {table}") for value in row]
+    return b"\n".join(value if isinstance(value, bytes) else str(value).encode() for value in found)
+
+
 def content(where: Where) -> list[str]:
     """Everything stored, one row a line: two that are equal hold the same."""
     if _is_on_postgres(where):
@@ -174,6 +197,11 @@ def _version(where: Where, connection: sqlite3.Connection) -> Any:
     if _is_on_postgres(where):
         return [connection.execute(postgres.VERSION.format(table)).fetchone()[0] for table in tables(where)]
     return connection.execute("PRAGMA data_version").fetchone()[0]
+
+
+def is_waited_for(where: Where) -> bool:
+    """Whether somebody waits for a lock of PostgreSQL's, as SQLite never says."""
+    return _is_on_postgres(where) and bool(rows(where, postgres.WAITING))
 
 
 @contextmanager

@@ -23,14 +23,17 @@ import time_machine
 
 from tests import postgres
 
+ALWAYS_WRONG = ("fsync = off", "full_page_writes = off")
 TABLES = """SELECT tablename AS name FROM pg_tables WHERE schemaname = 'coinslot' AND tablename <> 'engine'
             ORDER BY tablename"""
 COLUMNS = """SELECT column_name AS name, CASE data_type WHEN 'bigint' THEN 'INTEGER' WHEN 'bytea' THEN 'BLOB'
                  ELSE upper(data_type) END AS type
              FROM information_schema.columns WHERE table_schema = 'coinslot' AND table_name = :name
              ORDER BY ordinal_position"""
+INDEX = "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'coinslot' AND indexname = :name"
 LINES = "SELECT CAST(t AS text) FROM {0} t ORDER BY 1"
 VERSION = "SELECT string_agg(CAST(xmin AS text) || CAST(ctid AS text), ' ' ORDER BY ctid) FROM {0}"
+WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 FAULT = """CREATE OR REPLACE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS
            $$ BEGIN RAISE EXCEPTION '{says}'; END $$;
            CREATE TRIGGER fault BEFORE {action} FOR EACH ROW {when} EXECUTE FUNCTION fault()"""

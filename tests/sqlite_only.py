@@ -37,10 +37,20 @@ SQLITE_ONLY = {
         FILES
     ),
     "ledger/test_credit.py::test_no_statement_of_a_credit_is_prepared_anew": PLANS,
+    "operations/test_backup_files.py": FILES,
     "operations/test_doctor.py::test_database_that_cannot_be_used": FILES,
+    "operations/test_doctor.py::test_nothing_is_made_where_nothing_is": FILES,
+    "operations/test_doctor.py::test_malformed_key_file": KEY_FILE,
+    "operations/test_doctor.py::test_leftover_of_a_key_rotation": KEY_FILE,
+    "operations/test_doctor.py::test_open_permissions": FILES,
+    "operations/test_doctor.py::test_file_of_another_user": KEY_FILE,
+    "operations/test_doctor.py::test_full_disk": FILES,
     "operations/test_follower.py": "Litestream copies SQLite files",
     "operations/test_forgetting.py::test_deleted_content_leaves_the_pages_of_every_connection": FILES,
     "operations/test_forgetting.py::test_the_wal_is_cut_once_its_readers_let_go": FILES,
+    "operations/test_forgetting.py::TestRestore::"
+    "test_a_database_that_is_lost_or_damaged_takes_nobody_out_of_the_list": FILES,
+    "operations/test_search.py::test_every_question_is_answered_by_an_index": PLANS,
     "relay/test_jobs.py::TestARelay::test_schedules_are_looked_up_only_after_a_commit": (
         "news of a commit comes a moment later on PostgreSQL"
     ),

@@ -12,7 +12,7 @@ from coinslot.operations.alerts import heartbeat, targets, watch
 from coinslot.operations.alerts.targets import AlertError
 from coinslot.relay import jobs as schedules
 from handlers.kit import troubles
-from tests import killing
+from tests import databases, killing
 from tests.conftest import furnished
 from tests.fakes.http import FakeServer, after, status
 from tests.owed import Owed, running
@@ -249,14 +249,16 @@ class TestHeartbeat:
 
     def test_it_is_not_called_while_readyz_would_not_say_ready(self, heart, owed, service, client, clock):
         heart.on()
-        key = heart.installation.vault.path
-        key.rename(key.with_suffix(".away"))
-        heart.installation.vault._keys.clear()
+        ((key_id,),) = databases.tuples(
+            heart.installation, "SELECT value FROM installation WHERE name = 'vault.key_id'"
+        )
+        under = "UPDATE installation SET value = :key_id WHERE name = 'vault.key_id'"
+        databases.change(heart.installation, under, key_id="another")
         assert client.get("/readyz").status_code == 503
         owed.drain()
         assert service.requests == []
 
-        key.with_suffix(".away").rename(key)
+        databases.change(heart.installation, under, key_id=key_id)
         assert client.get("/readyz").status_code == 200
         clock.shift(61)
         owed.drain()

@@ -14,7 +14,7 @@ from coinslot.ledger import chain
 from coinslot.operations import proofs
 from handlers.commands import operate
 from tests import databases, postgres
-from tests.operations.test_backup import Place, orders_in, post
+from tests.operations.places import Place, orders_in, post
 from tests.operations.test_moving import KEY, rows_of
 from tests.servers import ROOT, Server
 

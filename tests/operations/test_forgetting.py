@@ -1,9 +1,10 @@
-"""Forgetting a player: nothing of the person is left in any file of the home folder, and no restore brings it back."""
+"""Forgetting a player: nothing of the person is left in the database or beside it, and no restore brings it back."""
 
 import base64
 import hashlib
 import io
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -81,18 +82,20 @@ def desk(client, installation, studio, db) -> Desk:
     return Desk(client, installation, studio, db)
 
 
-def files_with(home: Path, *texts: str | bytes) -> list[str]:
-    """The files of a folder that hold one of the texts, as it is or in Base64; backups apart."""
+def found_in(installation: Installation, *texts: str | bytes) -> list[str]:
+    """The files of the home folder that hold one of the texts, as it is or in Base64, and the database; no backups."""
     wanted = [text.encode() if isinstance(text, str) else text for text in texts]
     wanted += [base64.b64encode(text[offset:])[4:-4] for text in list(wanted) for offset in range(3)]
-    return [
-        path.name
-        for path in home.rglob("*")
-        if path.is_file() and "before-restore" not in path.name and any(text in path.read_bytes() for text in wanted)
-    ]
+    kept = {
+        path.name: path.read_bytes()
+        for path in installation.settings.home.rglob("*")
+        if path.is_file() and "before-restore" not in path.name
+    }
+    kept["the database"] = databases.raw(installation)
+    return [name for name, content in kept.items() if any(text in content for text in wanted)]
 
 
-def test_no_file_of_the_home_folder_holds_the_person_and_the_sums_stay(desk, installation, client):
+def test_no_file_and_no_table_holds_the_person_and_the_sums_stay(desk, installation, client):
     entry = {"name": "Alice Liddell", "login_name": EMAIL, "identities": {"google": "11016948447"}}
     headers = {"Authorization": f"Bearer {desk.studio.token}"}
     assert client.put("/game/v1/players/alice", json=entry, headers=headers).status_code == 200
@@ -107,14 +110,14 @@ def test_no_file_of_the_home_folder_holds_the_person_and_the_sums_stay(desk, ins
     assert desk.send("events", b'{"orderId": "%s", "mail": "%s"' % (order()["orderId"].encode(), EMAIL.encode())) == 400
     uploads.keep(installation.database, "report", io.BytesIO(f"{order()['orderId']},{EMAIL}".encode()))
     assert len(desk.db("SELECT id FROM events WHERE raw_body IS NOT NULL")) == 5
-    assert files_with(installation.settings.home, EMAIL, "Alice Liddell", "11016948447") != []
+    assert found_in(installation, EMAIL, "Alice Liddell", "11016948447") != []
     (body,) = [row["raw_body"] for row in desk.db("SELECT raw_body FROM transactions")]  # packed, and at last random
     assert EMAIL.encode() in packing.unpack(body)
-    assert files_with(installation.settings.home, body[-60:]) != []
+    assert found_in(installation, body[-60:]) != []
 
     assert desk.forget() == 204
 
-    assert files_with(installation.settings.home, EMAIL, "Alice Liddell", "11016948447", body[-60:]) == []
+    assert found_in(installation, EMAIL, "Alice Liddell", "11016948447", body[-60:]) == []
     assert desk.refused_calls() == []
     answer = client.get("/game/v1/players/alice/granted", headers=headers)
     assert answer.json["granted"] == {"coins": 1000, "gems": 5}
@@ -263,13 +266,13 @@ class TestRestore:
         done = restore(installation.database, installation.vault, copy)
 
         assert done.forgotten == 1
-        assert files_with(installation.settings.home, EMAIL) == []
+        assert found_in(installation, EMAIL) == []
         assert desk.refused_calls() == []
         assert desk.orders_with(BOBS) == 1
         assert desk.db("SELECT player_id FROM players ORDER BY 1") == [{"player_id": "bob"}]
         assert len(desk.db("SELECT id FROM grants")) == 2
         assert restore(installation.database, installation.vault, copy).forgotten == 1  # as often as it is done
-        assert files_with(installation.settings.home, EMAIL) == []
+        assert found_in(installation, EMAIL) == []
 
     def test_a_copy_that_knows_it_forgets_nobody_who_came_back(self, desk, installation, copy, tmp_path):
         assert desk.forget() == 204
@@ -284,7 +287,7 @@ class TestRestore:
         assert desk.orders_with(EMAIL) == 1
         assert desk.forget() == 204
         assert restore(installation.database, installation.vault, later).forgotten == 1
-        assert files_with(installation.settings.home, EMAIL) == []
+        assert found_in(installation, EMAIL) == []
 
     @pytest.mark.parametrize("content", [None, b"not a database"])
     def test_a_database_that_is_lost_or_damaged_takes_nobody_out_of_the_list(self, desk, installation, copy, content):
@@ -299,7 +302,20 @@ class TestRestore:
         fresh = create_app(databases.environment(home)).extensions["coinslot"]
         assert restore(fresh.database, fresh.vault, copy).forgotten == 1
 
-        assert files_with(home, EMAIL) == []
+        assert found_in(fresh, EMAIL) == []
+
+    def test_a_new_machine_with_the_list_forgets_again(self, desk, installation, copy, tmp_path):
+        assert desk.forget() == 204
+        key = installation.vault.candidates()[0].text()
+        home = tmp_path / "new"
+        home.mkdir()
+        shutil.copy(installation.settings.home / forgetting.FILE, home)
+
+        fresh = create_app({**databases.environment(home), "COINSLOT_MASTER_KEY": key}).extensions["coinslot"]
+        assert restore(fresh.database, fresh.vault, copy).forgotten == 1
+
+        assert found_in(fresh, EMAIL) == []
+        fresh.database.close()
 
     def test_the_list_names_nobody(self, desk, installation, copy):
         desk.studio.player("a-telling-id")

@@ -18,7 +18,7 @@ from coinslot.ledger import chain
 from coinslot.store import db
 from handlers.commands import move, operate
 from tests import databases, postgres
-from tests.operations.test_backup import Place, post
+from tests.operations.places import Place, post
 from tests.servers import ROOT, Server, until
 
 pytestmark = pytest.mark.long

@@ -80,9 +80,9 @@ def test_a_body_is_cut_at_64_kib(client, studio, installation, db):
 
 
 def test_trouble_with_the_database_is_logged_and_over(installation, studio, caplog):
-    installation.database.write_here(lambda tx: tx.execute("DROP TABLE refusals"))
-    installation.observations.refused(refusal(studio))
-    installation.observations.flush()
+    with databases.Fault(installation, "INSERT ON refusals"):
+        installation.observations.refused(refusal(studio))
+        installation.observations.flush()
     assert "observations were not written" in caplog.text
     installation.observations.flush()
 

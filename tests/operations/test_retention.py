@@ -204,7 +204,7 @@ class TestBodiesOfOrders:
 
     def test_a_copy_of_it_is_proved_and_restored(self, past, installation, orders, db, tmp_path):
         past.delete(days=70)
-        before = db("SELECT * FROM transactions")
+        before = db("SELECT * FROM transactions ORDER BY id")
 
         copy = backup(installation.database, tmp_path / "copy.db")
         place = tmp_path / "aside"
@@ -214,7 +214,7 @@ class TestBodiesOfOrders:
         restore(installation.database, installation.vault, copy.path)
 
         assert [each.faults for each in proved if each.faults] == []
-        assert db("SELECT * FROM transactions") == before
+        assert db("SELECT * FROM transactions ORDER BY id") == before
         assert list(chain.verify(installation.database.read())) == []
 
     def test_a_month_that_is_not_paid_keeps_them(self, past, books, bodies):

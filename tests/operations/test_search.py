@@ -16,6 +16,7 @@ from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, reports
 from coinslot.operations import backup, restore, search_all, search_job
 from coinslot.relay import jobs
+from tests import databases
 from tests.books import Books
 from tests.conftest import Studio, appcharge_headers
 from tests.owed import Owed, a_credit
@@ -364,10 +365,11 @@ def test_every_question_is_answered_by_an_index(installation, studio):
             assert scanned is None or scanned[1] in small, (name, row["detail"])
 
 
-def test_an_order_in_small_letters_costs_no_row_of_the_folding_indexes(credit, db):
+def test_an_order_in_small_letters_costs_no_row_of_the_folding_indexes(credit, db, installation):
     credit("o-1", keys=(("purchase", "pr_1"),))
     folding = ("transactions_folded", "transaction_keys_folded", "events_folded", "payments_folded")
-    for index in folding:
-        (row,) = db("SELECT tbl_name, sql FROM sqlite_schema WHERE name = :index", index=index)
-        condition = row["sql"].partition("WHERE")[2]
-        assert db(f"SELECT 1 FROM {row['tbl_name']} WHERE {condition}") == []
+    for name in folding:
+        table, made_by = databases.index(installation, name)
+        condition = made_by.partition("WHERE")[2]
+        assert condition
+        assert db(f"SELECT 1 FROM {table} WHERE {condition}") == []

@@ -621,15 +621,17 @@ class TestStart:
 
     @pytest.mark.long
     def test_a_start_while_another_process_writes_for_long_says_so_or_comes_up(self, installation, studio):
-        server = Server(installation.settings.home)
+        home = installation.settings.home
+        server = Server(home)
+
+        def has_begun_or_given_up() -> bool:
+            return process.poll() is not None or "Booting worker" in server.log
+
         try:
-            with held("database", installation.settings.home):
+            with held("database", home):
                 process = server.launch()
-                until(
-                    lambda: process.poll() is not None or "Booting worker" in server.log,
-                    "the server comes up or gives up",
-                    20,
-                )
+                until(lambda: has_begun_or_given_up() or databases.is_waited_for(home), "it knows of the other", 20)
+            until(has_begun_or_given_up, "the server comes up or gives up", 20)
             assert "Traceback" not in server.log, server.log
         finally:
             server.kill()
