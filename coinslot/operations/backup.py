@@ -88,8 +88,10 @@ def backup(database: Database, file: Path, *, after_step: AfterStep = _go_on, is
 
 
 def check_is_there(database: Database) -> None:
-    """Raises :class:`BackupError` where the file to copy is missing; another engine says so itself."""
-    if isinstance(database, SqliteDatabase) and not database.path.is_file():
+    """Raises :class:`DatabaseError` where there is nothing to copy. Nothing is made."""
+    if not isinstance(database, SqliteDatabase):
+        database.read().execute("SELECT 1")
+    elif not database.path.is_file():
         raise BackupError(f"there is no database at {database.path}")
 
 

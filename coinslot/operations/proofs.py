@@ -60,7 +60,7 @@ def prove(
 
     ``progress`` is called with the share of the work that is done, ``checked`` with each check once it was made.
 
-    Raises :class:`UnderWayError` when another proof runs, BackupError when there is no database, and the database's
+    Raises :class:`UnderWayError` when another proof runs, DatabaseError when there is no database, and the database's
     errors when the result cannot be stored.
     """
     check_is_there(database)

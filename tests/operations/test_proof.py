@@ -181,13 +181,16 @@ def test_without_the_right_key_nothing_is_proved(busy):
 
 
 def test_where_there_is_no_database_nothing_is_made(tmp_path):
+    databases.begin_bare(tmp_path / "home")
     place = Place(tmp_path / "home")
 
     result = run(place)
+    place.close()
 
     assert result.exit_code == 1
-    assert "there is no database" in result.output
+    assert "there is no database" in result.output or "there are no tables" in result.output
     assert not place.home.exists()
+    assert place.content() == []
 
 
 def test_a_folder_whose_disk_is_not_there_is_not_made_elsewhere(tmp_path):
