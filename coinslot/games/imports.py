@@ -40,7 +40,7 @@ def stage(staged: Connection, line: int, row: Mapping[str, str]) -> None:
         staged,
         "staged",
         {**values, "line": line},
-        "ON CONFLICT (id) DO NOTHING ON CONFLICT (login_key) DO NOTHING RETURNING 1",
+        "ON CONFLICT DO NOTHING RETURNING 1",
     )
     if is_stored:
         return

@@ -173,8 +173,7 @@ def link_identity(tx: Connection, game_id: int, player_id: str, provider: str, s
         tx,
         "identities",
         {"game_id": game_id, "provider": provider, "subject": subject, "player_id": player_id},
-        """ON CONFLICT (game_id, provider, subject) DO NOTHING
-           ON CONFLICT (game_id, player_id, provider) DO NOTHING RETURNING 1""",
+        "ON CONFLICT DO NOTHING RETURNING 1",
     )
     if is_linked is None and player_by_identity(tx, game_id, provider, subject) != player_id:
         raise RegistryError(f"the {provider} identity belongs to another player, or the player has another one")

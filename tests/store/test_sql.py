@@ -105,6 +105,11 @@ def bare_column_in_upsert(sql: str) -> bool:
     return False
 
 
+def two_conflicts(sql: str) -> bool:
+    """Elsewhere a statement has one. It means any unique key where it names no columns."""
+    return sql.count("ON CONFLICT") > 1
+
+
 def uncast_nullable_parameter(sql: str) -> bool:
     return re.search(r":\w+\s+IS\s+(NOT\s+)?NULL\b", sql) is not None
 
@@ -210,6 +215,7 @@ VIOLATIONS: dict[Callable[[str], bool], tuple[str, ...]] = {
         "INSERT INTO t (a, n) VALUES (:a, 1) ON CONFLICT (a) DO UPDATE SET n = excluded.n WHERE n IS NULL",
         "INSERT INTO t (a) VALUES (:a) ON CONFLICT (a) DO UPDATE SET d = CASE WHEN due IS NULL THEN :now END",
     ),
+    two_conflicts: ("INSERT INTO t (a, b) VALUES (:a, :b) ON CONFLICT (a) DO NOTHING ON CONFLICT (b) DO NOTHING",),
     uncast_nullable_parameter: ("WHERE :x IS NULL OR a = :x", "CASE WHEN :x IS NOT NULL THEN 1 END"),
     total: ("SELECT total(amount) FROM t", "SELECT TOTAL (amount) FROM t"),
     min_or_max_of_two: (
