@@ -27,6 +27,7 @@ SQLITE_ONLY = {
         KEY_FILE
     ),
     "dashboard/test_activity.py::test_it_asks_little_of_the_database_and_only_by_index": PLANS,
+    "dashboard/test_dashboard.py::test_it_is_ready_only_with_a_database_that_can_be_written": FILES,
     "dashboard/test_deliveries.py::TestList::test_lists_are_read_by_their_index": PLANS,
     "dashboard/test_overview.py::TestTroubles::test_every_search_uses_an_index": PLANS,
     "dashboard/test_payments.py::TestList::test_lists_are_read_by_their_index": PLANS,

@@ -17,9 +17,9 @@ from coinslot.store import audit, counters
 from tests.books import Books
 from tests.conftest import appcharge_headers
 from tests.owed import Owed
-from tests.pages import HOSTILE, SENDABLE
+from tests.pages import SENDABLE, STORABLE
 
-WORST = HOSTILE + "x" * 10_000
+WORST = STORABLE + "x" * 10_000
 
 
 def fill(installation, client, studio):
@@ -27,12 +27,13 @@ def fill(installation, client, studio):
     studio.config("items.unknown", "accept")
     studio.config("settlement.share", "10")
     game_id = studio.row["id"]
-    values = {"game_id": game_id, "game_slug": "demo", "partner": "appcharge", "kind": "purchase", "player_id": HOSTILE}
-    values |= {"external_id": HOSTILE, "reference": HOSTILE, "fingerprint": "f", "answer_status": 200}
-    values |= {"lines": ((HOSTILE, 10**39), ("\u202egem", 1)), "signature": "t=1,v1=0", "signed_with": "key"}
+    values = {"game_id": game_id, "game_slug": "demo", "partner": "appcharge", "kind": "purchase"}
+    values |= {"player_id": STORABLE}
+    values |= {"external_id": STORABLE, "reference": STORABLE, "fingerprint": "f", "answer_status": 200}
+    values |= {"lines": ((STORABLE, 10**39), ("\u202egem", 1)), "signature": "t=1,v1=0", "signed_with": "key"}
     values |= {"raw_body": json.dumps({"sku": WORST, "half": "\ud83d", "name\u202e": "<b>"}).encode()}
     values |= {"session_metadata": json.dumps({"item": WORST}), "answer_body": WORST}
-    credit = reports.Credit(**values, money=reports.Money(figures={HOSTILE: WORST}))
+    credit = reports.Credit(**values, money=reports.Money(figures={STORABLE: WORST}))
 
     books, owed = Books(installation, studio), Owed(installation, studio)
     owed.destination()
@@ -44,7 +45,7 @@ def fill(installation, client, studio):
 
     def write(tx):
         ledger.credit(tx, credit, reports.Rules("accept", "accept"))
-        registry.put_player(tx, game_id, HOSTILE, {"name": WORST[:200], "profile": {"attributes": {"a": WORST}}})
+        registry.put_player(tx, game_id, STORABLE, {"name": WORST[:200], "profile": {"attributes": {"a": WORST}}})
         boosts.begin(tx, boosts.Boost(game_id, "carol", WORST[:200], SENDABLE, False, "2026-07-01T00:00:00.000000Z"))
         given = dict.fromkeys(("transaction_id", "player_id", "product_id", "product_name", "market"), WORST)
         given |= {"problem": WORST[:500], "row": json.dumps({"unmapped": WORST}), "transaction_id": SENDABLE}
@@ -59,14 +60,14 @@ def fill(installation, client, studio):
         events.record(
             tx, game_id=game_id, partner="playcamp", environment="live", is_test=False, player_id="alice", **kept
         )
-        tx.execute("UPDATE deliveries SET event_type = :text WHERE id = 2", {"text": HOSTILE})
+        tx.execute("UPDATE deliveries SET event_type = :text WHERE id = 2", {"text": STORABLE})
         tx.execute("UPDATE schedules SET last_error = :text", {"text": WORST})
         for key in ("playcamp.campaigns", "appcharge.project_id", "playtem.field_separator"):
             tx.execute("INSERT INTO settings VALUES (1, :key, :text, '')", {"key": key, "text": WORST})
         tx.execute("UPDATE games SET name = :text, revision = 'x'", {"text": WORST})
 
     installation.database.write_here(write)
-    owed.record(owed.claim()[0], "status", 500, detail=HOSTILE, answer=WORST.encode() + b"\xff\xfe")
+    owed.record(owed.claim()[0], "status", 500, detail=STORABLE, answer=WORST.encode() + b"\xff\xfe")
     reason = "UPDATE destinations SET state = 'paused', state_reason = :text"
     owed.write(lambda tx: tx.execute(reason, {"text": WORST}))
     body = json.dumps({"playerId": SENDABLE, "bundleName": WORST}).encode()
@@ -93,7 +94,7 @@ def world(installation, client, studio, clock, db):
     return {
         "game": "/games/demo",
         "transaction": newest("SELECT public_id FROM transactions WHERE player_id LIKE '<script>%'"),
-        "player": quote(HOSTILE, safe=""),
+        "player": quote(STORABLE, safe=""),
         "delivery": newest("SELECT delivery_id FROM attempts"),
         "event": newest("SELECT max(id) FROM events"),
         "payment": quote(SENDABLE, safe=""),

@@ -222,20 +222,26 @@ class TestLogin:
         assert self.sign_in(client, next=wanted).location == led_to
 
 
-def test_it_is_ready_only_with_its_key_and_a_writable_database(client, installation):
-    def ready():
-        answer = client.get("/readyz")
-        return answer.status_code, answer.json["status"], answer.json["checks"]
+def ready(client):
+    answer = client.get("/readyz")
+    return answer.status_code, answer.json["status"], answer.json["checks"]
 
-    well = {"database": "ok", "key": "ok", "disk": "ok", "relay": "not needed"}
+
+def test_it_is_ready_only_with_its_key(client, installation):
     assert client.get("/healthz").json == {"status": "ok"}
-    assert ready()[:2] == (200, "ready")
+    status, word, checks = ready(client)
+    assert (status, word) == (200, "ready")
     installation.database.write_here(lambda tx: tx.execute("UPDATE installation SET value = 'other'"))
-    assert ready()[::2] == (503, well | {"key": "missing or wrong"})
+    assert ready(client)[::2] == (503, checks | {"key": "missing or wrong"})
+
+
+def test_it_is_ready_only_with_a_database_that_can_be_written(client, installation):
+    assert ready(client)[2] == {"database": "ok", "key": "ok", "disk": "ok", "relay": "not needed"}
     installation.database.close()
     installation.database.path.rename(installation.database.path.with_suffix(".gone"))
     installation.database.path.write_bytes(b"not a database, but long enough to be looked at" * 100)
-    assert (ready()[0], ready()[2]["database"]) == (503, "not writable")
+    status, _, checks = ready(client)
+    assert (status, checks["database"]) == (503, "not writable")
     assert client.get("/healthz").status_code == 200
 
 

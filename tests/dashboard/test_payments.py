@@ -15,7 +15,7 @@ from coinslot.payments.parsing import Payment
 from coinslot.relay import jobs
 from tests.books import quarantine
 from tests.conftest import Studio
-from tests.pages import HOSTILE, assert_has, every_page, follow, text_of
+from tests.pages import STORABLE, assert_has, every_page, follow, text_of
 
 LIST = "/games/demo/payments"
 
@@ -110,7 +110,7 @@ class TestList:
         cursor = json.dumps({"since": 0, "until": None, "through": 1_790_000_000, "window": None})
         installation.database.write_here(lambda tx: jobs.put_cursor(tx, studio.row["id"], "playcamp.poll", cursor))
         failing = "UPDATE schedules SET failures = 2, last_error = :why"
-        installation.database.write_here(lambda tx: tx.execute(failing, {"why": HOSTILE}))
+        installation.database.write_here(lambda tx: tx.execute(failing, {"why": STORABLE}))
         page = browser.get(LIST)
         assert_has(text_of(page), "read up to 2026-09-21 14:13:20", "2 in a row")
         assert "<script>alert" not in page.text
@@ -194,7 +194,7 @@ def test_the_list_as_csv(browser, keep):
 
 @pytest.mark.parametrize(
     "transaction_id",
-    ["..", "../x", "//x", "a/b//c", "50%25 & more?#x", "%2e%2e", " x", ".", "redrive", "日本", HOSTILE],
+    ["..", "../x", "//x", "a/b//c", "50%25 & more?#x", "%2e%2e", " x", ".", "redrive", "日本", STORABLE],
 )
 def test_any_id_leads_to_its_page(browser, keep, transaction_id):
     keep(transaction_id=transaction_id)

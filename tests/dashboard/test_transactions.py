@@ -19,7 +19,7 @@ from coinslot.outbox import attempts, destinations
 from handlers.appcharge.signature import sign
 from handlers.dashboard.records.form import parse_amount, read_form
 from tests.conftest import MAIN_KEY, appcharge_headers
-from tests.pages import HOSTILE, assert_has, next_of
+from tests.pages import HOSTILE, STORABLE, assert_has, next_of
 from tests.playtem.test_credit import encode, payload
 
 LIST = "/games/demo/transactions"
@@ -407,7 +407,7 @@ class TestOne:
             (claim,) = attempts.claim_due(tx, "test", {1: 1})
             attempts.record(tx, claim, result)
 
-        hostile = attempts.Result("status", 500, HOSTILE, HOSTILE.encode(), 12)
+        hostile = attempts.Result("status", 500, STORABLE, HOSTILE.encode(), 12)
         for result in (*[hostile] * 7, attempts.Result(None, 204)):
             installation.database.write_here(lambda tx, result=result: attempt(tx, result))
 
