@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ENGINE = os.environ.get("COINSLOT_TEST_ENGINE") or "sqlite"
 IS_POSTGRES = ENGINE == "postgres"
 ALWAYS_WRONG = postgres.ALWAYS_WRONG if IS_POSTGRES else ()  # words of what `flask doctor` finds in the tests' server
+WELL = int(IS_POSTGRES)  # how `flask doctor` ends where nothing else is wrong
 
 Where: TypeAlias = "Installation | Path"
 

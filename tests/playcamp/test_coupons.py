@@ -255,10 +255,11 @@ class TestRedeeming:
         assert [lines(grant) for grant in feed()] == [{"coins": 1}]
         assert [row["external_id"] for row in db("SELECT external_id FROM conflicts")] == ["5678"]
 
+    @pytest.mark.parametrize("ends_all", [True, False])
     def test_when_nothing_can_be_stored_the_game_is_told_that_it_was_redeemed(
-        self, ask, announce, installation, playcamp, feed, caplog
+        self, ask, announce, installation, playcamp, feed, caplog, ends_all
     ):
-        with databases.Fault(installation, "INSERT ON grants", ends_all=True):
+        with databases.Fault(installation, "INSERT ON grants", ends_all=ends_all):
             answer = ask("redeem")
         announce()
 

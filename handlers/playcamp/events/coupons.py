@@ -16,7 +16,7 @@ from coinslot.games.games import Game
 from coinslot.games.readers import moment_of
 from coinslot.ledger import credit as ledger
 from coinslot.ledger import events, reports
-from coinslot.store.db import Connection, DatabaseError
+from coinslot.store.db import Connection, DatabaseError, EngineError
 from handlers.kit.api import ApiError, NotConfiguredError
 from handlers.kit.partner import GameCall
 from handlers.kit.problems import ProblemError, caller, read_body
@@ -141,7 +141,7 @@ def _keep(game: Game, coupon: Coupon, player_id: str, is_marked: bool) -> str | 
             signed_with=game.keys("playcamp.api_key")[0].label,
         )
         credited = database.write(lambda tx: ledger.report_within(tx, wanted, RULES)).credited
-    except DatabaseError as error:
+    except (DatabaseError, EngineError) as error:
         cause = type(error).__name__
         log.error("playcamp %s: coupon usage %s was not stored: %s", game.slug, coupon.usage_id, cause)
         raise ProblemError(
