@@ -58,6 +58,7 @@ SQLITE_ONLY = {
     "outbox/test_deliveries.py::TestLooking::test_what_the_relay_asks_all_the_time_has_an_index": PLANS,
     "operations/test_backup_postgres.py": "it is about PostgreSQL, whichever the others run on",
     "operations/test_moving.py": "it moves between both engines, whichever the others run on",
+    "playcamp/test_payments.py::test_the_query_reads_by_an_index": PLANS,
     "server/test_follower.py": "Litestream copies SQLite files",
     "server/test_durable.py": "it watches the system calls that put the WAL on the disk",
     "server/test_readiness.py": FILES,
