@@ -146,6 +146,12 @@ def version(where: Where) -> int:
     return int(found)
 
 
+def set_version(where: Where, number: int) -> None:
+    change(
+        where, f"UPDATE engine SET version = {number}" if _is_on_postgres(where) else f"PRAGMA user_version = {number}"
+    )
+
+
 def raw(where: Where) -> bytes:
     """What the engine stores, to look for what must be nowhere: all of SQLite's files, or PostgreSQL's values."""
     if not _is_on_postgres(where):

@@ -62,12 +62,9 @@ SQLITE_ONLY = {
     "server/test_follower.py": "Litestream copies SQLite files",
     "server/test_durable.py": "it watches the system calls that put the WAL on the disk",
     "server/test_readiness.py": FILES,
-    "server/test_server.py::TestStart::test_a_newer_schema_is_refused_in_one_line_and_nothing_is_served": FILES,
     "server/test_server.py::TestStart::test_a_file_that_is_no_database_is_refused_and_left_alone": FILES,
-    "server/test_server.py::TestStart::test_another_programs_database_is_refused_and_left_alone": FILES,
     "server/test_server.py::TestStart::test_another_key_file_is_refused": KEY_FILE,
     "server/test_server.py::TestStart::test_a_missing_key_file_is_refused_and_not_made_anew": KEY_FILE,
-    "server/test_server.py::TestFirstStart::test_an_empty_home_becomes_an_installation_with_an_owner": FILES,
     "server/test_server.py::TestChangesByAnotherProcess::test_a_rotated_master_key_holds_from_the_next_request": (
         KEY_FILE
     ),

@@ -14,7 +14,6 @@ import random
 import re
 import runpy
 import socket
-import sqlite3
 import stat
 import struct
 import subprocess
@@ -543,8 +542,7 @@ OTHER_KEY = base64.b64encode(bytes(range(32))).decode()
 
 class TestStart:
     def test_a_newer_schema_is_refused_in_one_line_and_nothing_is_served(self, installation, studio):
-        with contextlib.closing(sqlite3.connect(installation.database.path)) as connection:
-            connection.execute("PRAGMA user_version = 999")
+        databases.set_version(installation, 999)
 
         server = Server(installation.settings.home)
         try:
@@ -564,14 +562,18 @@ class TestStart:
         assert path.read_bytes() == b"my shopping list\n" * 1000
 
     def test_another_programs_database_is_refused_and_left_alone(self, tmp_path, refused):
-        path = tmp_path / "home/coinslot.db"
-        path.parent.mkdir()
-        with contextlib.closing(sqlite3.connect(path)) as connection:
+        home = tmp_path / "home"
+        home.mkdir()
+        databases.begin_bare(home)
+        with databases.connected(home) as connection:
+            if databases.IS_POSTGRES:
+                connection.execute("CREATE SCHEMA coinslot")
             connection.execute("CREATE TABLE shopping (what TEXT)")
 
-        assert "not a Coinslot database" in refused(path.parent)
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert [name for (name,) in connection.execute("SELECT name FROM sqlite_master")] == ["shopping"]
+        said = refused(home)
+
+        assert "not a Coinslot database" in said or "not Coinslot's" in said
+        assert databases.tables(home) == ["shopping"]
 
     @pytest.mark.parametrize("key", ["", "not Base64!", "c2hvcnQ=", base64.b64encode(bytes(33)).decode()])
     def test_a_malformed_master_key_is_refused(self, tmp_path, key, refused):
@@ -640,13 +642,15 @@ class TestStart:
 class TestFirstStart:
     def test_an_empty_home_becomes_an_installation_with_an_owner(self, tmp_path):
         home = tmp_path / "var/coinslot"
+        databases.begin_bare(home)
         umask = os.umask(0)  # the modes are ours, not the shell's
         try:
             with Server(home) as server:
                 assert server.get("/readyz").status == 200
                 assert oct(stat.S_IMODE(home.stat().st_mode)) == "0o700"
+                files = ["coinslot.db", "coinslot.db-shm", "coinslot.db-wal", "master.key", "write.lock"]
                 assert {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in home.iterdir()} == dict.fromkeys(
-                    ["coinslot.db", "coinslot.db-shm", "coinslot.db-wal", "master.key", "write.lock"], "0o600"
+                    [] if databases.IS_POSTGRES else files, "0o600"
                 )
                 first_link = only_link(server)
                 assert server.stop() == 0

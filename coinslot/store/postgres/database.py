@@ -98,7 +98,7 @@ class PostgresDatabase(Database):
             check_server(raw, self.name)
             with known_errors(), raw.transaction():  # so that one that is stopped here keeps nobody waiting for ever
                 raw.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
-                if not _has_schema(raw):
+                if not has_schema(raw):
                     create_schema(raw)
                 _migrate(raw)
         finally:
@@ -111,7 +111,7 @@ class PostgresDatabase(Database):
             return False
         try:
             with known_errors():
-                return _has_schema(raw)
+                return has_schema(raw)
         finally:
             raw.close()
 
@@ -207,7 +207,7 @@ class PostgresDatabase(Database):
         raw = open_connection(self.url, f"{READ_ONLY} -c lock_timeout={LOCKED_MS}", "primary", READER)
         try:
             with known_errors():
-                if not _has_schema(raw):
+                if not has_schema(raw):
                     raise DatabaseError(f"there are no tables in {self.name}; the first start of the server makes them")
                 version, moved_to = raw.execute("SELECT version, moved_to FROM engine").fetchone()  # type: ignore[misc]
             if moved_to is not None:
@@ -288,16 +288,22 @@ def check_server(raw: "psycopg.Connection[Any]", name: str) -> None:
             "createdb --encoding=UTF8 --template=template0"
         )
     (may_make,) = raw.execute("SELECT has_database_privilege(current_database(), 'CREATE')").fetchone()  # type: ignore[misc]
-    if not may_make and not _has_schema(raw):
+    if not may_make and not has_schema(raw):
         raise DatabaseError(
             f"{name} has no tables yet, and {raw.info.user} may not make them; run as the database's owner: "
             f"GRANT CREATE ON DATABASE {raw.info.dbname} TO {raw.info.user}"
         )
 
 
-def _has_schema(raw: "psycopg.Connection[Any]") -> bool:
-    (is_there,) = raw.execute("SELECT to_regclass('coinslot.engine') IS NOT NULL").fetchone()  # type: ignore[misc]
-    return bool(is_there)
+def has_schema(raw: "psycopg.Connection[Any]") -> bool:
+    """Whether there is a Coinslot, moved away or not. Raises :class:`DatabaseError` where its name is taken."""
+    found = raw.execute(
+        """SELECT c.oid IS NOT NULL FROM pg_namespace n
+           LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'engine' WHERE n.nspname = 'coinslot'"""
+    ).fetchone()
+    if found is not None and not found[0]:
+        raise DatabaseError(f"the database {raw.info.dbname} has a schema coinslot that is not Coinslot's")
+    return found is not None
 
 
 def create_schema(raw: "psycopg.Connection[Any]", schema: str = "coinslot", has_tables: bool = True) -> None:

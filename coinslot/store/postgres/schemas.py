@@ -17,11 +17,11 @@ from coinslot.base import clock
 from coinslot.store import copying
 from coinslot.store.copying import AfterPortion, Table, Values
 from coinslot.store.db import Connection, Database
-from coinslot.store.errors import BusyError, DatabaseError
+from coinslot.store.errors import BusyError
 from coinslot.store.marks import Mark
 from coinslot.store.postgres import ddl
 from coinslot.store.postgres.connection import PostgresConnection, known_errors, open_connection
-from coinslot.store.postgres.database import PostgresDatabase, check_server, create_schema
+from coinslot.store.postgres.database import PostgresDatabase, check_server, create_schema, has_schema
 from coinslot.store.postgres.writer import CHANNEL, LOCK
 
 Raw: TypeAlias = "psycopg.Connection[Any]"
@@ -73,14 +73,9 @@ def commits_wait(raw: Raw) -> Iterator[None]:
 
 
 def is_there(raw: Raw) -> bool:
-    """Whether there is a Coinslot, marked or not. Raises :class:`DatabaseError` where its name is taken."""
+    """As :func:`has_schema`."""
     with known_errors():
-        schema, engine = raw.execute(
-            f"SELECT to_regnamespace('{SERVED}') IS NOT NULL, to_regclass('{SERVED}.engine') IS NOT NULL"
-        ).fetchone()  # type: ignore[misc]
-    if schema and not engine:
-        raise DatabaseError(f"the database has a schema {SERVED} that is not Coinslot's")
-    return bool(engine)
+        return has_schema(raw)
 
 
 def read_mark(raw: Raw) -> Mark | None:
