@@ -77,7 +77,9 @@ class Relay:
         self._in_hand: Counter[int] = Counter()  # per destination, and jobs; under the mutex
         self._mutex = threading.Lock()
         self._something_ended = threading.Event()  # an attempt or a job
-        self._jobs_seen: tuple[int, str | None] = (-1, None)  # commits_seen, and when a job was due as of then
+        self._job_changes = 0  # claims and ends of jobs here; commits_seen may tell of them later. Under the mutex
+        # commits_seen, _job_changes, and when a job was due as of then
+        self._jobs_seen: tuple[int, int, str | None] = (-1, 0, None)
 
     def run(self) -> None:
         """Loop until :meth:`stop`. An error is logged, and the loop continues after a pause."""
@@ -174,6 +176,7 @@ class Relay:
     def _begin(self, counted: int, what: str, work: Callable[[str], None]) -> None:
         with self._mutex:
             self._in_hand[counted] += 1
+            self._job_changes += counted == _JOBS
         self._pool.submit(self._work, counted, what, work)
 
     def _work(self, counted: int, what: str, work: Callable[[str], None]) -> None:
@@ -187,6 +190,7 @@ class Relay:
         finally:
             with self._mutex:
                 self._in_hand[counted] -= 1
+                self._job_changes += counted == _JOBS
             self._something_ended.set()
 
     def _next_job(self, connection: Connection, version: int) -> str | None:
@@ -196,13 +200,14 @@ class Relay:
         """
         if not self._jobs:
             return None
-        if self._jobs_seen[0] != version:
+        changes = self._job_changes
+        if self._jobs_seen[:2] != (version, changes):
             self._ask_for_standing(connection)
             self._wanted = [
                 name for name in self._jobs if name not in self._has_work or self._has_work[name](connection)
             ]
-            self._jobs_seen = (version, schedules.next_due(connection, self._wanted))
-        return self._jobs_seen[1] if self._in_hand[_JOBS] < JOBS_AT_ONCE else None
+            self._jobs_seen = (version, changes, schedules.next_due(connection, self._wanted))
+        return self._jobs_seen[2] if self._in_hand[_JOBS] < JOBS_AT_ONCE else None
 
     def _ask_for_standing(self, connection: Connection) -> None:
         while self._of_installation:

@@ -241,6 +241,26 @@ class TestARelay:
         assert jobs.ran == ["demo"] * 3
         assert jobs.due_in() == 30
 
+    def test_it_runs_again_however_late_the_database_tells_of_commits(self, jobs, installation, monkeypatch):
+        looked = []
+
+        def nothing_after_the_claim():
+            looked.append(None)
+            return min(len(looked), 2)
+
+        def does(installation, game):
+            until(lambda: len(looked) > 2, "the relay has seen the claim")
+            return answers.pop(0)
+
+        monkeypatch.setattr(installation.database, "commits_seen", nothing_after_the_claim)
+        answers = [0.0, 0.0, 30.0]
+        jobs.does = does
+        jobs.at()
+
+        jobs.drain()
+
+        assert jobs.ran == ["demo"] * 3
+
     def test_a_failure_that_was_expected_is_one_line(self, jobs, clock, caplog):
         jobs.fails(JobError("Appcharge said no\nTraceback: not really"))
         jobs.at()
