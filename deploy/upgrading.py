@@ -88,6 +88,11 @@ class Upgrade:
         self.service = service
         self.options = options
         self.environment = environment_of(service, dict(os.environ))
+        if self.environment.get("COINSLOT_DATABASE"):  # a backup restored aside would go into it
+            raise TroubleError(
+                "the database is PostgreSQL, and this upgrades an installation on SQLite alone. "
+                "By hand: docs/deploy.md, Another version"
+            )
         self.link = Path(service.folder)  # what the unit names
         self.releases = self.link.with_name(f"{self.link.name}-releases")
         self.home = Path(self.environment["COINSLOT_HOME"])

@@ -68,7 +68,7 @@ SQLITE_ONLY = {
     "server/test_server.py::TestChangesByAnotherProcess::test_a_rotated_master_key_holds_from_the_next_request": (
         KEY_FILE
     ),
-    "server/test_upgrade.py": "the wrapper copies the file before it tries a release, and puts it back",
+    "server/test_upgrade.py": "deploy/upgrade is for SQLite alone, and refuses PostgreSQL",
     "store/test_checkpoints.py": "PostgreSQL makes its own checkpoints",
     "store/test_db.py": "the engine itself; PostgreSQL's has tests of its own",
     "store/test_lock.py": "the lock file of one machine",

@@ -246,6 +246,25 @@ WRONG_IN_PUBLIC = (
 WRONG_ANSWER = ("handlers/appcharge/orders.py", "        answer_status=200,", "        answer_status=202,")
 
 
+def test_a_database_that_is_not_the_file_is_left_alone(tmp_path: Path) -> None:
+    """What is restored aside would go into it: the rows of PostgreSQL are the same for every home folder."""
+    units, app = tmp_path / "units", tmp_path / "coinslot"
+    units.mkdir()
+    app.mkdir()
+    (units / "coinslot.service").write_text(
+        f"[Service]\nUser=root\nWorkingDirectory={app}\nExecStart={app}/.venv/bin/gunicorn wsgi:app\n"
+        f"Environment=COINSLOT_HOME={tmp_path} COINSLOT_DATABASE=postgresql://coinslot:secret@db.invalid/coinslot\n"
+    )
+    environment = {"PATH": os.environ["PATH"], "SYSTEMD_UNIT_PATH": str(units)}
+    done = subprocess.run([ROOT / "deploy/upgrade"], env=environment, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "the database is PostgreSQL, and this upgrades an installation on SQLite alone" in done.stdout
+    assert "nothing was changed" in done.stdout
+    assert "secret" not in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coinslot", "units"]
+
+
 def test_an_upgrade_and_those_that_fail_lose_no_order(machine: Machine) -> None:
     good = machine.revision("good")
     no_start = machine.revision(
