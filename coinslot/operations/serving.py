@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -180,4 +181,7 @@ def _check_nobody_has_it_open(path: Path) -> None:
 
 
 def _beside(database: SqliteDatabase, word: str) -> Path:
-    return database.path.with_name(f"{database.path.name}.{word}-{clock.stamp().replace(':', '')}")
+    """A path that is free, with the time in it. The caller holds the write lock."""
+    name = f"{database.path.name}.{word}-{clock.stamp().replace(':', '')}"
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(path for each in names if not (path := database.path.with_name(each)).exists())

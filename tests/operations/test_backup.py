@@ -1,7 +1,7 @@
 """Copies of a database in use: whole, private, made while credits go on, and never half of one."""
 
 from coinslot.access.vault import MasterKey
-from coinslot.operations import backup
+from coinslot.operations import backup, restore
 from handlers.commands import operate
 from tests import databases
 from tests.killing import Process, flask
@@ -102,3 +102,12 @@ def test_copy_of_nothing_is_refused_and_makes_nothing(tmp_path):
     assert "there is no database" in result.output or "there are no tables" in result.output
     assert not other.home.exists()
     assert other.content() == []
+
+
+def test_of_two_restores_in_one_moment_each_keeps_what_was_served(installation, studio, clock, tmp_path):
+    copy = tmp_path / "copy.db"
+    backup.backup(installation.database, copy)
+
+    done = [restore.restore(installation.database, installation.vault, copy) for _ in range(2)]
+
+    assert len({each.kept or each.kept_schema for each in done} - {None}) == 2

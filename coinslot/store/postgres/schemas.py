@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from typing import Any, TypeAlias, cast
 
 import psycopg
@@ -148,7 +149,7 @@ def put_in_place(raw: Raw, name: str, mark: Mark | None, aside: str) -> str | No
         if is_there(raw):
             _lock_tables(raw)
             if read_mark(raw) is None:
-                kept = _name_of(aside)
+                kept = _free_name(raw, aside)
                 # A commit's time never goes back.
                 raw.execute(
                     f"SELECT setval('{name}.last_moment', greatest(o.last_value, n.last_value)) "  # noqa: S608
@@ -167,8 +168,8 @@ def leave(raw: Raw, mark: Mark) -> str:
 
     The caller holds the commits. Readers of running servers then find no tables, and are told why.
     """
-    kept = _name_of("coinslot_moved")
     with known_errors(), raw.transaction():
+        kept = _free_name(raw, "coinslot_moved")
         _lock_tables(raw)
         raw.execute(f"ALTER SCHEMA {SERVED} RENAME TO {kept}")
         create_schema(raw, SERVED, has_tables=False)
@@ -212,5 +213,8 @@ def _lock_tables(raw: Raw) -> None:
     raise BusyError("somebody reads the tables all the time")
 
 
-def _name_of(aside: str) -> str:
-    return f"{aside}_{re.sub('[^0-9]', '', clock.stamp())[:17]}"
+def _free_name(raw: Raw, aside: str) -> str:
+    """With the time in it, and with a number where that time has one already. The caller holds the commits."""
+    name = f"{aside}_{re.sub('[^0-9]', '', clock.stamp())[:17]}"
+    taken = {row[0] for row in raw.execute("SELECT nspname FROM pg_namespace").fetchall()}
+    return next(each for each in chain([name], (f"{name}_{number}" for number in count(2))) if each not in taken)
