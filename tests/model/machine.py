@@ -280,7 +280,7 @@ class Machine(RuleBasedStateMachine):
 
     @step()
     def rotate_master_key(self) -> None:
-        self.world.flask("key", "rotate")
+        self.world.rotate_master_key()
 
     @step(which=st.sampled_from((0, 1)))
     def close_month(self, which: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from standardwebhooks import Webhook
 
 from app import create_app
+from coinslot.access.vault import MasterKey
 from tests import databases
 from tests.fakes.http import FakeServer, Reply, Request
 from tests.model.calls import GAME, SECRETS, TOKEN, Call
@@ -19,6 +20,7 @@ from tests.servers import Answer, Server, until
 
 LOST = (OSError, http.client.HTTPException)  # a call that was not answered
 SETTLE_SECONDS = 60.0
+MOST_ROTATIONS = 100  # of the master key, in one world
 
 
 class Game(FakeServer):
@@ -52,8 +54,14 @@ class World:
     def __init__(self, folder: Path, model: Model) -> None:
         self.home = folder / "home"
         self.game = Game()
-        self.server = Server(self.home)
-        self._app = create_app(databases.environment(self.home))
+        environment = databases.environment(self.home)
+        self._next_keys = iter(())
+        if "COINSLOT_MASTER_KEY" in environment:  # the keys of all rotations, so that the server goes on
+            keys = [environment["COINSLOT_MASTER_KEY"], *(MasterKey.generate().text() for _ in range(MOST_ROTATIONS))]
+            environment["COINSLOT_MASTER_KEY"] = " ".join(keys)
+            self._next_keys = iter(keys[1:])
+        self.server = Server(self.home, **environment)
+        self._app = create_app(environment)
         self._folder = folder
         self._token = ""
         self._model = model
@@ -87,6 +95,10 @@ class World:
         result = self._app.test_cli_runner().invoke(args=list(words), input=said)
         assert result.exit_code == 0, f"flask {' '.join(words)}: {result.output}"
         return result.stdout
+
+    def rotate_master_key(self) -> None:
+        """Where the key is a file, the command makes the new one."""
+        self.flask("key", "rotate", said=next(self._next_keys, None))
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         return databases.rows(self.home, sql)
