@@ -27,9 +27,12 @@ PAUSE_SECONDS = 0.01  # between portions, for the threads that answer calls
 _TABLES = {
     "transactions": ("id, game_id, player_id, raw_body", "raw_body IS NOT NULL"),
     "events": ("id, game_id, player_id, raw_body", "raw_body IS NOT NULL"),
-    "payments": ("id, game_id, player_id", "false"),
+    "payments": ("id, game_id, player_id", "id IS NULL"),  # has none
     "refusals": ("*", "state IS NOT NULL"),  # those of the ring proved nothing, and name no player in a column
 }
+
+_NOW_IN_SEARCH = """UPDATE players SET is_in_search = 1
+    WHERE game_id = :game_id AND player_id = :player_id AND updated_at = :updated_at AND is_in_search = 0"""
 
 
 @dataclass
@@ -119,25 +122,31 @@ def _body(table: str, row: Row, vault: Vault, connection: Connection) -> bytes |
 def _store(tx: Connection, portion: _Portion, secret: bytes) -> None:
     for game_id, player_id in sorted(portion.ids):
         search_keys.put(tx, "id", search_keys.of_id(player_id), game_id, player_id)
+    kept = {table: _with_body(tx, table, portion) for table in {table for table, _, _ in portion.addresses}}
     for table, row, address in portion.addresses:
-        has_body = _TABLES[table][1]
-        if queries.value(tx, f"SELECT 1 FROM {table} WHERE id = :id AND {has_body}", {"id": row["id"]}):  # noqa: S608
+        if row["id"] in kept[table]:
             key = search_keys.of_address(secret, address)
             search_keys.put(tx, "address", key, row["game_id"], row["player_id"])
-    for row in portion.players:
-        _store_player(tx, row, secret)
+    # All before the first is asked what it did: over a network they go out together.
+    updated = [tx.execute(_NOW_IN_SEARCH, dict(row)) for row in portion.players]
+    for row, result in zip(portion.players, updated, strict=True):
+        if result.rowcount:  # else it was changed or deleted since it was read: then it is read again, or is gone
+            _store_player(tx, row, secret)
     jobs.put_cursor(tx, jobs.INSTALLATION, NAME, json.dumps(portion.cursors))
 
 
+def _with_body(tx: Connection, table: str, portion: _Portion) -> set[int]:
+    """The ids of the rows in which an address was read that still have their body."""
+    ids = {row["id"] for each, row, _ in portion.addresses if each == table}
+    found = tx.execute(
+        f"""SELECT t.id FROM json_each(:ids) /* numbers */ i CROSS JOIN /* hint */ {table} t ON t.id = i.value
+            WHERE t.{_TABLES[table][1]}""",  # noqa: S608  our own words only
+        {"ids": json.dumps(sorted(ids))},
+    )
+    return {row["id"] for row in found}
+
+
 def _store_player(tx: Connection, row: Row, secret: bytes) -> None:
-    """Nothing, if the entry was changed or deleted since it was read: then it is read again, or is gone."""
-    is_same = tx.execute(
-        """UPDATE players SET is_in_search = 1
-           WHERE game_id = :game_id AND player_id = :player_id AND updated_at = :updated_at AND is_in_search = 0""",
-        dict(row),
-    ).rowcount
-    if not is_same:
-        return
     search_keys.put(tx, "id", search_keys.of_id(row["player_id"]), row["game_id"], row["player_id"])
     search_keys.put_names(tx, row["game_id"], row["player_id"], row["name"])
     for address in search_keys.addresses_in(row["profile"]):
