@@ -13,8 +13,9 @@ from tests.servers import ROOT, until
 pytestmark = pytest.mark.long
 
 CHILD = """
-import os, sys, time
+import signal, time
 from tests import postgres
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background ignores it
 with postgres.Cluster() as cluster:
     print(cluster.folder, cluster.pid, flush=True)
     time.sleep(3600)
@@ -25,10 +26,13 @@ with postgres.Cluster() as cluster:
 def test_nothing_is_left_of_a_cluster_however_its_process_ends(end):
     postgres.needs_postgres()
     with subprocess.Popen([sys.executable, "-c", CHILD], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
-        folder, pid = child.stdout.readline().split()
-        assert Path(f"/proc/{pid}").exists()
-        child.send_signal(end)
-        child.wait(30)
+        try:
+            folder, pid = child.stdout.readline().split()
+            assert Path(f"/proc/{pid}").exists()
+            child.send_signal(end)
+            child.wait(30)
+        finally:
+            child.kill()
 
     until(lambda: not Path(folder).exists() and not Path(f"/proc/{pid}").exists(), "it is gone", 30)
 
