@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.operations.places import Place
 
 
@@ -14,6 +15,14 @@ def place(tmp_path: Path) -> Iterator[Place]:
     place.set_up()
     yield place
     place.close()
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """A PostgreSQL database without Coinslot."""
+    postgres.needs_postgres()
+    with postgres.fresh_database() as made:
+        yield made
 
 
 @pytest.fixture

@@ -22,13 +22,6 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
-    postgres.needs_postgres()
-    with postgres.fresh_database() as made:
-        yield made
-
-
-@pytest.fixture
 def place(tmp_path: Path, url: str) -> Iterator[Place]:
     place = Place(tmp_path / "home", COINSLOT_MASTER_KEY=KEY, COINSLOT_DATABASE=url)
     place.set_up()

@@ -17,20 +17,18 @@ from coinslot.access.vault import MasterKey
 from coinslot.ledger import chain
 from coinslot.store import db
 from handlers.commands import move, operate
-from tests import databases, postgres
+from tests import databases
 from tests.operations.places import Place, post
 from tests.servers import ROOT, Server, until
 
 pytestmark = pytest.mark.long
 
 KEY = MasterKey(bytes(range(32))).text()
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    postgres.needs_postgres()
-    with postgres.fresh_database() as made:
-        yield made
+HELD = """import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("SELECT count(*) FROM games").fetchone()
+print("open", flush=True)
+input()"""
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def moved(place: Place, url: str) -> Iterator[Place]:
-    """The same installation as a server sees it that is told of the PostgreSQL database."""
+    """The same installation with COINSLOT_DATABASE: after a move, the one that is served."""
     moved = Place(place.home, COINSLOT_MASTER_KEY=KEY, COINSLOT_DATABASE=url)
     yield moved
     moved.close()
@@ -128,6 +126,26 @@ def test_ids_chain_and_cursor_go_on_in_both_directions(place, moved, url):
     assert [subject for (subject,) in actions] == [
         moved.installation.database.name, str(place.path), moved.installation.database.name,
     ]  # fmt: skip
+
+
+def test_the_way_back_does_not_replace_a_file_that_a_process_has_open(place, moved, url):
+    place.order("first")
+    run(place, url)
+    place.close()
+    second = moved.order("second")
+
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD, str(place.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:  # as Litestream, or a server that nobody stopped
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        assert "a process has it open" in is_refused(moved, "sqlite:")
+        assert moved.order("second") == second
+        assert serves(moved, "third")
+        other.communicate("\n")
+
+    run(moved, "sqlite:")
+    assert place.order("second") == second
 
 
 def test_what_was_moved_from_refuses_to_read_and_to_write_in_a_process_that_used_it(place, moved, url):

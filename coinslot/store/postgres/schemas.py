@@ -166,7 +166,8 @@ def put_in_place(raw: Raw, name: str, mark: Mark | None, aside: str) -> str | No
 def leave(raw: Raw, mark: Mark) -> str:
     """Stop serving: what is there is kept under another name, which is returned; the mark stays in its place.
 
-    The caller holds the commits. Readers of running servers then find no tables, and are told why.
+    The caller holds the commits. A server that still runs then finds no tables: it answers 503, and its log says where
+    they are.
     """
     with known_errors(), raw.transaction():
         kept = _free_name(raw, "coinslot_moved")
@@ -210,7 +211,7 @@ def _lock_tables(raw: Raw) -> None:
                        WHERE n.nspname = %s AND l.granted AND l.pid <> pg_backend_pid()) readers""",
                 [SERVED],
             )
-    raise BusyError("somebody reads the tables all the time")
+    raise BusyError("other programs did not let go of the tables")
 
 
 def _free_name(raw: Raw, aside: str) -> str:
