@@ -16,12 +16,14 @@ from coinslot.access.keyring import SecretValue
 from coinslot.access.vault import Vault
 from coinslot.base import clock
 from coinslot.base.errors import CoinslotError
+from coinslot.games import registry
 from coinslot.games.options import Setting, declared
 from coinslot.store import audit, queries, revision
 from coinslot.store.db import Connection, Database, Row
 
 _READ = "SELECT g.id, g.slug, g.name, g.revision FROM games g"
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+LONGEST_NAME = 255
 
 
 class GameError(CoinslotError):
@@ -116,6 +118,10 @@ def add(tx: Connection, slug: str, name: str, actor: str) -> str:
     """Add a game; returns its API token, of which only a hash is stored. Raises :class:`GameError`."""
     if not SLUG.fullmatch(slug):
         raise GameError(f"{slug!r} is no slug: use up to 63 of a-z, 0-9 and -, not at the ends")
+    try:
+        registry.checked_text(name, LONGEST_NAME)
+    except ValueError as error:
+        raise GameError(f"the game's name: {error}") from None
     token = new_token()
     its_columns = {
         "slug": slug,

@@ -14,7 +14,6 @@ from handlers.kit.console import Group, checked_option, table
 from handlers.kit.partner import addresses_of
 from handlers.kit.receive import current_installation, partners
 
-LONGEST_NAME = 255
 TEXT_WIDTH = 100  # columns of a terminal that `config show` fills with prose
 
 
@@ -30,7 +29,7 @@ def game() -> None:
 def add(slug: str, name: str | None, is_json: bool) -> None:
     """Add a game and print its API token, this once. Makes the home folder and the master key where missing."""
     installation = current_installation()
-    chosen = checked_option("--name", partial(checked_text, longest=LONGEST_NAME), name) if name else slug
+    chosen = checked_option("--name", partial(checked_text, longest=games.LONGEST_NAME), name) if name else slug
     installation.prepare()
     token = installation.database.write_here(lambda tx: games.add(tx, slug, chosen, actor="command"))
     if is_json:

@@ -69,6 +69,16 @@ def test_a_newer_link_a_password_and_time_end_a_link(client, installation, token
     assert client.post("/setup", data=form(latest)).status_code == 410
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\x1bb", "x" * 256])
+def test_a_name_that_no_page_can_show_is_refused_and_the_link_stays(client, installation, token, name, db):
+    refused = client.post("/setup", data=form(token, name=name))
+
+    assert refused.status_code == 400
+    assert_has(refused.text, "the game&#39;s name: use ")
+    assert db("SELECT slug FROM games") == []
+    assert client.post("/setup", data=form(token)).status_code == 200
+
+
 @pytest.mark.parametrize("spoiled", ["", "x", "InRva2VuIg.aaaa.bbbb"])
 def test_a_forged_link_is_403(client, installation, token, spoiled):
     assert client.get(f"/setup?token={spoiled}").status_code == 403

@@ -23,7 +23,6 @@ from handlers.kit import passwords
 from handlers.kit.partner import addresses_of
 from handlers.kit.receive import current_installation, partners
 
-LONGEST_NAME = 255
 CHUNK_BYTES = 256 * 1024
 
 
@@ -135,7 +134,7 @@ def add_game() -> Response:
     slug, name = request.form.get("slug", "").strip(), request.form.get("name", "").strip()
     show_on_error(account, "slug")
     try:
-        chosen = registry.checked_text(name or slug, LONGEST_NAME)
+        chosen = registry.checked_text(name or slug, games.LONGEST_NAME)
     except ValueError as error:
         return account("name", 400, f"Please {error}.")
     token = write(lambda tx: games.add(tx, slug, chosen, actor=who()))
