@@ -62,6 +62,7 @@ class Observations:
         self._database = database
         self._vault = vault
         self._mutex = threading.Lock()
+        self._flushing = threading.RLock()
         self._refusals: deque[Refusal] = deque(maxlen=HELD_AT_MOST)
         self._refused: Counter[tuple[int | None, str, str, str, str, bool]] = Counter()
         self._refused_ids: dict[tuple[int | None, str, str, str, str, bool], list[str]] = {}
@@ -125,49 +126,53 @@ class Observations:
         self._flush_soon()
 
     def flush(self) -> None:
-        """Write what is held. An error is logged, and what was held is dropped."""
-        with self._mutex:
-            refusals, self._refusals = self._refusals, deque(maxlen=HELD_AT_MOST)
-            refused, self._refused = self._refused, Counter()
-            refused_ids, self._refused_ids = self._refused_ids, {}
-            used, self._used = self._used, {}
-            called, self._called = self._called, Counter()
-            read, self._read = self._read, {}
-            callers, self._new_callers = self._new_callers, set()
-        for call, count in refused.items():
-            _, slug, partner, endpoint, reason, _ = call
-            ids = refused_ids[call]
-            named = f"{', '.join(ids)}{' and others' if count > len(ids) else ''}"
-            log.warning(
-                "refused %d call(s): %s %s %s, reason %s, request %s",
-                *(count, partner, slug or "-", endpoint, reason, named),
-            )
-        if not refused and not used and not called and not read:
-            return
+        """Write what is held, and wait for what another thread writes just now: who stops may close the database then.
 
-        def store(tx: Connection) -> None:
-            for (game_id, name, created_at), at in used.items():
-                keyring.used(tx, game_id, name, created_at, clock.stamp(at))
-            for partner, remote_address in callers:
-                row = {"partner": partner, "remote_address": remote_address, "proved_at": clock.stamp()}
-                insert(tx, "callers", row, ON_CALLER)
-            for (game_id, partner, endpoint), count in called.items():
-                counters.add(tx, game_id, partner, counters.CALLED, count, endpoint)
-                contacts.proved(tx, game_id, partner, endpoint, count)
-            for game_id, (after, at) in read.items():
-                feeds.note_read(tx, game_id, after, clock.stamp(at))
-            for (refused_game, _, partner, endpoint, reason, is_simulated), count in refused.items():
-                if refused_game is not None and not is_simulated:
-                    counters.add(tx, refused_game, partner, counters.REFUSED, count, reason)
-                    contacts.refused(tx, refused_game, partner, endpoint, reason)
+        An error is logged, and what was held is dropped.
+        """
+        with self._flushing:
+            with self._mutex:
+                refusals, self._refusals = self._refusals, deque(maxlen=HELD_AT_MOST)
+                refused, self._refused = self._refused, Counter()
+                refused_ids, self._refused_ids = self._refused_ids, {}
+                used, self._used = self._used, {}
+                called, self._called = self._called, Counter()
+                read, self._read = self._read, {}
+                callers, self._new_callers = self._new_callers, set()
+            for call, count in refused.items():
+                _, slug, partner, endpoint, reason, _ = call
+                ids = refused_ids[call]
+                named = f"{', '.join(ids)}{' and others' if count > len(ids) else ''}"
+                log.warning(
+                    "refused %d call(s): %s %s %s, reason %s, request %s",
+                    *(count, partner, slug or "-", endpoint, reason, named),
+                )
+            if not refused and not used and not called and not read:
+                return
 
-        rings = {(refusal.game_id, refusal.partner) for refusal in refusals}
-        try:
-            self._database.write(store)
-            portions.write_each(self._database.write, list(refusals), self._store_refusal)
-            portions.write_each(self._database.write, list(rings), lambda tx, ring: _prune(tx, *ring))
-        except Exception as error:  # the next flush starts afresh
-            log.error("observations were not written: %s", error)
+            def store(tx: Connection) -> None:
+                for (game_id, name, created_at), at in used.items():
+                    keyring.used(tx, game_id, name, created_at, clock.stamp(at))
+                for partner, remote_address in callers:
+                    row = {"partner": partner, "remote_address": remote_address, "proved_at": clock.stamp()}
+                    insert(tx, "callers", row, ON_CALLER)
+                for (game_id, partner, endpoint), count in called.items():
+                    counters.add(tx, game_id, partner, counters.CALLED, count, endpoint)
+                    contacts.proved(tx, game_id, partner, endpoint, count)
+                for game_id, (after, at) in read.items():
+                    feeds.note_read(tx, game_id, after, clock.stamp(at))
+                for (refused_game, _, partner, endpoint, reason, is_simulated), count in refused.items():
+                    if refused_game is not None and not is_simulated:
+                        counters.add(tx, refused_game, partner, counters.REFUSED, count, reason)
+                        contacts.refused(tx, refused_game, partner, endpoint, reason)
+
+            rings = {(refusal.game_id, refusal.partner) for refusal in refusals}
+            try:
+                self._database.write(store)
+                portions.write_each(self._database.write, list(refusals), self._store_refusal)
+                portions.write_each(self._database.write, list(rings), lambda tx, ring: _prune(tx, *ring))
+            except Exception as error:  # the next flush starts afresh
+                log.error("observations were not written: %s", error)
 
     def _count(self, refusal: Refusal) -> None:
         """Under the mutex: one more of its kind for the counters and the log."""

@@ -1,6 +1,7 @@
 """Refused calls: kept without a commit in the request, sealed, bounded in number, size and time."""
 
 import json
+import threading
 
 import pytest
 
@@ -85,6 +86,31 @@ def test_trouble_with_the_database_is_logged_and_over(installation, studio, capl
         installation.observations.flush()
     assert "observations were not written" in caplog.text
     installation.observations.flush()
+
+
+def test_who_stops_waits_for_what_another_thread_writes(installation, studio, db, monkeypatch):
+    monkeypatch.setattr(observations, "FLUSH_SECONDS", 3600)
+    writing, goes_on = threading.Event(), threading.Event()
+    store = observations.Observations._store_refusal
+
+    def slowly(self, tx, refusal):
+        writing.set()
+        goes_on.wait(4)
+        store(self, tx, refusal)
+
+    monkeypatch.setattr(observations.Observations, "_store_refusal", slowly)
+    installation.observations.refused(refusal(studio))
+    threads = [threading.Thread(target=installation.observations.flush) for _ in range(2)]
+    threads[0].start()
+    assert writing.wait(10)
+    threads[1].start()
+    threads[1].join(0.1)
+
+    assert threads[1].is_alive()
+    goes_on.set()
+    for each in threads:
+        each.join(10)
+    assert len(db("SELECT 1 FROM refusals")) == 1
 
 
 def test_of_each_address_the_first_and_the_last_call_are_known(installation, studio, clock):
