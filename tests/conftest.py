@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 
 from app import PARTNERS, create_app, new_installation, read_settings
 from coinslot.access import key_copy, keyring, owner, people, sessions
@@ -28,6 +29,11 @@ from tests.owed import Owed
 MAIN_KEY = "test-main-key-0123456789"
 TOKEN = "test-publisher-token"
 PLAYTEM_SECRET = "test-playtem-secret"
+
+
+# A machine under load is no fault of a test.
+settings.register_profile("coinslot", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("coinslot")
 
 
 def pytest_configure() -> None:
