@@ -3,6 +3,7 @@
 The lease of a process that dies runs out, and the delivery is due again.
 """
 
+import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from coinslot.outbox.destinations import JITTER, Destination
 from coinslot.outbox.redrives import begin_reviving
 from coinslot.store import counters
 from coinslot.store.db import Connection, Row
+from coinslot.store.queries import value
 
 COUNTED_AS = "relay"  # in place of a partner, among the counters
 TOOK_MS = (100, 300, 1000, 3000, 10000)  # attempts are counted by how long they took: up to these, or longer
@@ -65,8 +67,8 @@ class Result:
 def claim_due(tx: Connection, owner: str, most: Mapping[int, int]) -> list[Claim]:
     """Take due deliveries, at most ``most[destination id]`` of each destination; each becomes an attempt in progress.
 
-    One conditional update per delivery makes the lease, so that one relay gets it. A destination whose circuit is open
-    gives one delivery per rest.
+    A conditional update makes the lease, so that one relay gets a delivery. A destination whose circuit is open gives
+    one delivery per rest.
     """
     now = clock.now()
     claims: list[Claim] = []
@@ -84,8 +86,8 @@ def claim_due(tx: Connection, owner: str, most: Mapping[int, int]) -> list[Claim
             due = _probe(tx, row, leased_until)
         else:
             due = []
-        claimed = (_lease(tx, destination, delivery_id, owner, now, leased_until) for delivery_id in due)
-        claims += [claim for claim in claimed if claim is not None]
+        if due:
+            claims += _lease(tx, destination, due, owner, now, leased_until)
     return claims
 
 
@@ -199,25 +201,27 @@ def _probe(tx: Connection, destination: Row, next_probe_at: float) -> list[int]:
 
 
 def _lease(
-    tx: Connection, destination: Destination, delivery_id: int, owner: str, now: float, until: float
-) -> Claim | None:
-    row = tx.execute(
+    tx: Connection, destination: Destination, ids: list[int], owner: str, now: float, until: float
+) -> list[Claim]:
+    leased = tx.execute(
         """UPDATE deliveries SET leased_until = :until, lease_owner = :owner
-           WHERE id = :id AND state = 'waiting'
+           WHERE id IN (SELECT value FROM json_each(:ids) /* numbers */) AND state = 'waiting'
              AND (leased_until IS NULL OR leased_until <= :now OR leased_until > :longest)
            RETURNING id, state, webhook_id, event_type, grant_id, event_id, attempts_made""",
-        {"id": delivery_id, "owner": owner, "until": clock.stamp(until), **lease_bounds(now)},
-    ).fetchone()
-    if row is None:
-        return None
-    (attempt_id,) = tx.execute(
-        """INSERT INTO attempts (id, delivery_id, started_at)
-           VALUES ((SELECT CASE WHEN last_id > :floor THEN last_id ELSE :floor END + 1
-                    FROM (SELECT coalesce((SELECT max(id) FROM attempts), 0) AS last_id) a), :id, :now) RETURNING id""",
-        {"floor": floor_of(tx, "attempts"), "id": delivery_id, "now": clock.stamp(now)},
-    ).fetchone()
-    started_at = clock.stamp(now)
-    return claim_of(row, destination, attempt_id=attempt_id, started_at=started_at, owner=owner, leased_until=until)
+        {"ids": json.dumps(ids), "owner": owner, "until": clock.stamp(until), **lease_bounds(now)},
+    ).fetchall()
+    rows = {row["id"]: row for row in leased}
+    last_id = max(floor_of(tx, "attempts"), value(tx, "SELECT max(id) FROM attempts", {}) or 0)
+    lease = {"started_at": clock.stamp(now), "owner": owner, "leased_until": until}
+    claims = [
+        claim_of(rows[each], destination, attempt_id=attempt_id, **lease)
+        for attempt_id, each in enumerate((each for each in ids if each in rows), last_id + 1)
+    ]
+    tx.executemany(
+        "INSERT INTO attempts (id, delivery_id, started_at) VALUES (:attempt_id, :id, :started_at)",
+        [vars(claim) for claim in claims],
+    )
+    return claims
 
 
 def claim_of(row: Row, destination: Destination, **lease: Any) -> Claim:

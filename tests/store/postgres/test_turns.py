@@ -1,15 +1,20 @@
-"""A credit takes five turns over the network, under the lock: no installation commits faster than that allows."""
+"""What a write takes of turns over the network, under the lock: no installation commits faster than that allows."""
 
 import base64
 import os
+from dataclasses import replace
 
 import pytest
 
 from app import create_app
 from bench.distance import Distance
+from coinslot.games import registry
 from coinslot.ledger import credit, reports
+from coinslot.operations import search_job
+from coinslot.outbox import attempts
 from tests import postgres
 from tests.conftest import furnish
+from tests.owed import Owed
 
 pytestmark = pytest.mark.long
 
@@ -62,6 +67,40 @@ def test_a_credit_takes_five_turns(far):
 
     # To begin, which waits for the lock; what a credit must know; the row that decides; all the rest; to commit.
     assert network.turns - before == 5
+
+
+def test_deliveries_are_claimed_together(far):
+    installation, network, studio = far
+    owed = Owed(installation, studio)
+    owed.destination()
+    owed.credit(20)
+    due = {owed.state()["id"]: 20}
+    installation.database.write(lambda tx: None)  # makes the connection
+    before = network.turns
+
+    claims = installation.database.write(lambda tx: attempts.claim_due(tx, "relay", due))
+
+    assert len({claim.attempt_id for claim in claims}) == 20
+    assert network.turns - before <= 8
+
+
+def test_a_portion_goes_into_the_search_together(far):
+    installation, network, studio = far
+
+    def make(tx):
+        for number in range(20):
+            body = f'{{"customer": {{"email": "{number}@example.com"}}}}'.encode()
+            credit.credit(tx, replace(order(studio, number), raw_body=body), reports.Rules())
+            registry.register_player(tx, studio.row["id"], f"p-{number}", f"Player {number}")
+
+    installation.database.write(make)
+    before = network.turns
+
+    search_job.fill(installation.database, installation.vault)
+
+    assert network.turns - before <= 40
+    count = "SELECT count(*) FROM search_keys WHERE kind = 'address'"
+    assert installation.database.read().execute(count).fetchone()[0] == 20
 
 
 def test_a_read_takes_one_turn(far):
