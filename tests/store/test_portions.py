@@ -250,7 +250,7 @@ def test_orders_are_answered_beside_bulk_calls(tmp_path, what):
         headers = {"Authorization": f"Bearer {studio.token}", "Content-Type": "application/json"}
 
         def status():
-            return server.post("/game/v1/players", body, headers, timeout=60).status
+            return server.post("/game/v1/players", body, headers, timeout=240).status
 
         # A worker lets ten wait, and the kernel decides which worker gets a call.
         return until(lambda: (found := status()) != 503 and found, "the call is taken", 60)
@@ -258,7 +258,7 @@ def test_orders_are_answered_beside_bulk_calls(tmp_path, what):
     def send(server, call):
         body = batch_of(3000)
         headers = {"X-Webhook-Signature": signed(body, SECRET, "simple"), "Content-Type": "application/json"}
-        return server.post("/playcamp/demo/webhook", body, headers, timeout=60).status
+        return server.post("/playcamp/demo/webhook", body, headers, timeout=240).status
 
     call, count = (put, 16) if what == "players" else (send, 1)
     with Server(tmp_path / "home", COINSLOT_RELAY="off") as server:
