@@ -27,9 +27,9 @@ from coinslot.store.connection import connect
 from coinslot.store.copying import total_of
 from coinslot.store.db import Connection, open_database
 
-BUDGET_MS = 50
-BUDGET_POSTGRES_MS = 100
-BUDGET_QUERIES = 12
+BUDGET_MS, BUDGET_QUERIES = 50, 12
+# There the overview asks the server about itself and its standbys too.
+BUDGET_POSTGRES_MS, BUDGET_POSTGRES_QUERIES = 100, 14
 SHOPPERS = 200_000
 CATALOGUE = 200_000
 EVENTS = 500_000
@@ -139,7 +139,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
             print(f"{arguments.rows:,} transactions, filled in {time.perf_counter() - began:.0f} s", flush=True)
             fill_search(home)
         if not arguments.postgres and arguments.database is None:
-            return measure_all({"COINSLOT_HOME": str(home)}, BUDGET_MS, arguments)
+            return measure_all({"COINSLOT_HOME": str(home)}, arguments.times, arguments.only)
         with cluster() if arguments.postgres else nullcontext(arguments.database) as url:
             environment = {
                 "COINSLOT_HOME": str(home),
@@ -147,7 +147,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
                 "COINSLOT_MASTER_KEY": (home / "master.key").read_text().strip(),
             }
             copy_to_postgres(home, url)
-            return measure_all(environment, BUDGET_POSTGRES_MS, arguments)
+            return measure_all(environment, arguments.times, arguments.only)
 
 
 def copy_to_postgres(home: Path, url: str) -> None:
@@ -244,7 +244,8 @@ def fill_search(home: Path) -> None:
     installation.database.close()
 
 
-def measure_all(environment: dict[str, str], budget_ms: float, arguments: argparse.Namespace) -> list[str]:
+def measure_all(environment: dict[str, str], times: int, only: str) -> list[str]:
+    """Ask for each page whose address begins with ``only``; returns the budgets missed, as sentences."""
     app = create_app(environment)
     installation: Installation = app.extensions["coinslot"]
     installation.database.prepare()
@@ -256,20 +257,23 @@ def measure_all(environment: dict[str, str], budget_ms: float, arguments: argpar
     missed = []
     found = named(installation)
     noting = partial(noted_by_sqlite, installation)
+    budget_ms, most = BUDGET_MS, BUDGET_QUERIES
     if "COINSLOT_DATABASE" in environment:
         from bench.statements import noted as noting  # needs psycopg
+
+        budget_ms, most = BUDGET_POSTGRES_MS, BUDGET_POSTGRES_QUERIES
     print(f"{'median ms':>10} {'worst':>8} {'of CPU':>8} {'queries':>8}  page")
-    for page in (page for page in PAGES if page.startswith(arguments.only)):
+    for page in (page for page in PAGES if page.startswith(only)):
         address = page.format_map(found)
-        figures = measure(client, address, arguments.times, noting)
+        figures = measure(client, address, times, noting)
         if figures is None:
             continue
         middle, worst, processor, queries = figures
         print(f"{middle:10.1f} {worst:8.1f} {processor:8.1f} {queries:8}  {address}", flush=True)
         if middle > budget_ms:
             missed.append(f"{address} takes {middle:.0f} ms, not {budget_ms:.0f}")
-        if queries > BUDGET_QUERIES:
-            missed.append(f"{address} asks {queries} questions, not {BUDGET_QUERIES}")
+        if queries > most:
+            missed.append(f"{address} asks {queries} questions, not {most}")
     installation.database.close()
     return missed
 

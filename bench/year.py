@@ -69,13 +69,13 @@ def run(arguments: argparse.Namespace) -> list[str]:
             elif step == "sizes":
                 print_sizes(home)
             elif step == "pages":
-                missed += pages.measure_all(home, 3, "/")
+                missed += pages.measure_all({"COINSLOT_HOME": str(home)}, 3, "/")
             elif step == "load":
                 load(home, Path(folder), arguments)
             elif step == "delete":
                 delete(home)
                 print_sizes(home)
-                missed += pages.measure_all(home, 3, "/")
+                missed += pages.measure_all({"COINSLOT_HOME": str(home)}, 3, "/")
             else:
                 raise SystemExit(f"--steps: use some of {','.join(STEPS)}")
     return missed
